@@ -1,0 +1,1 @@
+"""Benchmarks: one command, one table, side by side in one run."""

@@ -1,0 +1,169 @@
+"""Windrow against the Transformers text-classification pipeline: same rows, same weights, interleaved repeats.
+
+    python -m benchmarks.pipeline [--rows N] [--repeats N]
+
+Three sets of real film and product reviews from the bundled sample: sentences, whole reviews, and both mixed as
+they come in a day. Windrow is timed as its infer step scores (tokenise, forward, labels and scores as columns);
+the pipeline is given the rows as a list, at batch 1, 8, 32, 64, in the same dtype and with as many threads as the
+machine has cores. Long texts are cut to the model's window for both, so that both read the same tokens. No text
+occurs twice, so nothing is saved by reuse.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+
+from benchmarks.machine import machine
+from windrow.engines import EnginePlan, open_engine
+from windrow.engines.device import choose_device, choose_precision, granted_cores
+from windrow.engines.packing import padding_share
+from windrow.job import Job
+from windrow.models import ResolvedModel, resolve
+from windrow.models.tokens import Tokens
+from windrow.sources.files import sample_path
+from windrow.tasks import build_task
+
+RESULTS = Path(__file__).parent / "results"
+BATCHES = (1, 8, 32, 64)
+DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+SETS = {"sentences": "review_id LIKE 'M%'", "whole reviews": "review_id NOT LIKE 'M%'", "reviews, mixed": "true"}
+
+
+def texts_of(where: str, rows: int) -> list[str]:
+    """Return distinct real reviews, in a seeded order."""
+    files = sample_path("windrow://reviews/*")
+    query = f"SELECT DISTINCT body FROM read_parquet(?) WHERE {where} ORDER BY md5(body) LIMIT {rows}"
+    return [body for (body,) in duckdb.execute(query, [files]).fetchall()]
+
+
+def windrow_scorer(model: ResolvedModel, job: Job, device: str, precision: str) -> Callable[[list[str]], Any]:
+    """Return what infer does with the texts of a shard; the model is resident."""
+    task, tokens = build_task(job, model), Tokens(model)
+    engine = open_engine(EnginePlan("torch", task.head, device, precision, task.labels), model)
+    return lambda texts: task.score(task.prepare(texts, tokens), engine, tokens)
+
+
+def pipeline_scorer(model: ResolvedModel, device: str, precision: str) -> Callable[[list[str], int], Any]:
+    """Return the Transformers pipeline over the same merged weights."""
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
+
+    dtype = getattr(torch, DTYPES[precision])
+    base = AutoModelForSequenceClassification.from_pretrained(str(model.folder), num_labels=2, dtype=dtype)
+    merged = PeftModel.from_pretrained(base, str(model.adapter)).merge_and_unload().eval()
+    merged.config.id2label = {0: "negative", 1: "positive"}
+    pipe = pipeline(
+        "text-classification", model=merged, tokenizer=AutoTokenizer.from_pretrained(str(model.folder)), device=device
+    )
+
+    def score(texts: list[str], batch: int) -> Any:
+        torch.set_num_threads(granted_cores())
+        try:
+            return pipe(texts, batch_size=batch, truncation=True)
+        finally:
+            torch.set_num_threads(1)
+
+    return score
+
+
+def rows_per_s(score: Callable[[], Any], rows: int) -> tuple[float, Any]:
+    """Time one call; return rows per second and its result."""
+    began = time.perf_counter()
+    result = score()
+    return rows / (time.perf_counter() - began), result
+
+
+def compare(
+    name: str, texts: list[str], ours: Callable[..., Any], theirs: Callable[..., Any], repeats: int
+) -> dict[str, Any]:
+    """Run both in turn, `repeats` times; return medians, their ratio and the agreement of labels."""
+    runs: dict[str, list[float]] = {}
+    ours(texts[:32]), theirs(texts[:32], 8)
+    for _ in range(repeats):
+        speed, mine = rows_per_s(lambda: ours(texts), len(texts))
+        runs.setdefault("windrow", []).append(speed)
+        for batch in BATCHES:
+            speed, peer = rows_per_s(lambda batch=batch: theirs(texts, batch), len(texts))
+            runs.setdefault(f"pipeline {batch}", []).append(speed)
+    medians = {who: statistics.median(speeds) for who, speeds in runs.items()}
+    best = max(speed for who, speed in medians.items() if who != "windrow")
+    labels = mine.columns["label"].to_pylist()
+    shift = np.abs(np.asarray(mine.columns["score"]) - [row["score"] for row in peer])
+    return {
+        "set": name,
+        "rows": len(texts),
+        "tokens": int(mine.tokens.sum()),
+        "rows_per_s": {who: round(speed, 1) for who, speed in medians.items()},
+        "ratio": round(medians["windrow"] / best, 2),
+        "label_agreement": round(float(np.mean([a == b["label"] for a, b in zip(labels, peer, strict=True)])), 4),
+        "mean_score_shift": round(float(shift.mean()), 5),
+    }
+
+
+def as_markdown(results: list[dict[str, Any]], facts: dict[str, str]) -> str:
+    """Return the table and the machine as Markdown."""
+    head = [
+        "rows",
+        "precision",
+        "mean tokens",
+        *(f"pipeline, batch {b}" for b in BATCHES),
+        "Windrow",
+        "ratio to best",
+        "label agreement",
+    ]
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    for r in results:
+        speeds = [f"{r['rows_per_s'][f'pipeline {b}']:.1f}" for b in BATCHES]
+        cells = [f"{r['set']} ({r['rows']})", r["precision"], f"{r['tokens'] / r['rows']:.0f}", *speeds]
+        cells += [f"{r['rows_per_s']['windrow']:.1f}", f"**{r['ratio']:.2f}x**", f"{r['label_agreement']:.2%}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    where = "; ".join(f"{name}: {value}" for name, value in facts.items())
+    return "\n".join([*lines, "", f"Rows per second, medians of interleaved repeats. {where}."])
+
+
+def main() -> None:
+    """Run the comparison, print the table, and write it to ``benchmarks/results``."""
+    asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    asked.add_argument("--rows", type=int, default=200, help="rows of each set")
+    asked.add_argument("--repeats", type=int, default=3)
+    options = asked.parse_args()
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    fields = {"text": "t", "key": "k", "path": "x.csv"}
+    job = Job(
+        name="bench", source=fields, task={"name": "sentiment", "truncate": True}, model="windrow/minilm-sentiment",
+        warehouse={"url": "duckdb:///w", "table": "t"},
+    )  # fmt: skip
+    model, device = resolve(job), choose_device("auto")
+    results = []
+    for precision in dict.fromkeys(("fp32", choose_precision("auto", device))):
+        ours, theirs = windrow_scorer(model, job, device, precision), pipeline_scorer(model, device, precision)
+        for name, where in SETS.items():
+            texts = texts_of(where, options.rows)
+            result = {**compare(name, texts, ours, theirs, options.repeats), "precision": precision}
+            lengths = Tokens(model).windows(texts, truncate=True).lengths
+            result["padding_share"] = round(padding_share(lengths, 512), 4)
+            results.append(result)
+            print(json.dumps(result), flush=True)
+    facts = machine()
+    table = as_markdown(results, facts)
+    print(f"\n{table}")
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "pipeline.md").write_text(table + "\n", encoding="utf-8")
+    (RESULTS / "pipeline.json").write_text(
+        json.dumps({"machine": facts, "results": results}, indent=1) + "\n", encoding="utf-8"
+    )
+
+
+if __name__ == "__main__":
+    main()

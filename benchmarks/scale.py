@@ -1,0 +1,113 @@
+"""Peak memory and speed over many short texts: load and publish without inference, and a whole run.
+
+    python -m benchmarks.scale [--rows 10000 1000000]
+
+Each size runs in a process of its own, with a tiny random classifier, so that reading, hashing, staging, joining
+and writing are what is measured. The second run of a size finds every text predicted: load and publish alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import parquet
+
+from benchmarks.machine import machine
+
+RESULTS = Path(__file__).parent / "results"
+WORDS = np.array(
+    ["good", "bad", "film", "phone", "battery", "great", "awful", "the", "it", "was", "is", "not", "plot", "lovely"]
+)
+
+
+def write_rows(path: Path, rows: int) -> None:
+    """Write distinct short texts, seeded, as Parquet."""
+    chosen = np.random.default_rng(0)
+    writer = None
+    for start in range(0, rows, 100_000):
+        count = min(100_000, rows - start)
+        words = WORDS[chosen.integers(0, len(WORDS), (count, 6))]
+        bodies = [f"{' '.join(row)} {start + i}" for i, row in enumerate(words.tolist())]
+        table = pa.table({"id": np.arange(start, start + count), "body": bodies, "stars": chosen.integers(1, 6, count)})
+        writer = writer or parquet.ParquetWriter(path, table.schema)
+        writer.write_table(table)
+    if writer:
+        writer.close()
+
+
+def one(folder: Path, rows: int, model: str) -> None:
+    """Run one size in this process and print its figures as JSON."""
+    from windrow import Job, run
+    from windrow.console import quiet
+
+    quiet()
+    source = {"path": str(folder / f"{rows}.parquet"), "text": "body", "key": "id", "keep": ["stars"]}
+    target = {"url": f"duckdb:///{folder}/{rows}.duckdb", "table": "scores"}
+    job = Job(
+        name="scale",
+        source=source,
+        task="sentiment",
+        model=model,
+        warehouse=target,
+        store=str(folder / f"store-{rows}"),
+    )
+    began = time.perf_counter()
+    receipt = run(job)
+    seconds = time.perf_counter() - began
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    spent = receipt.seconds.load + receipt.seconds.publish
+    figures = {
+        "rows": rows,
+        "texts_scored": receipt.texts_scored,
+        "seconds": round(seconds, 1),
+        "peak_mb": round(peak_mb),
+    }
+    steps = {"load_s": round(receipt.seconds.load, 2), "publish_s": round(receipt.seconds.publish, 2)}
+    print(json.dumps({**figures, **steps, "steps_rows_per_s": round(rows / spent)}))
+
+
+def main() -> None:
+    """Run all sizes twice each, print one table, and write it to ``benchmarks/results``."""
+    asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    asked.add_argument("--rows", type=int, nargs="+", default=[10_000, 1_000_000])
+    asked.add_argument("--one", nargs=3, metavar=("FOLDER", "ROWS", "MODEL"), help=argparse.SUPPRESS)
+    options = asked.parse_args()
+    if options.one:
+        return one(Path(options.one[0]), int(options.one[1]), options.one[2])
+    from windrow.testing import make_tiny_classifier
+
+    results = []
+    with tempfile.TemporaryDirectory(prefix="windrow-scale-") as place:
+        folder = Path(place)
+        model = make_tiny_classifier(folder / "tiny", WORDS.tolist(), max_tokens=64)
+        for rows in options.rows:
+            write_rows(folder / f"{rows}.parquet", rows)
+            for _ in range(2):
+                command = [sys.executable, "-m", "benchmarks.scale", "--one", place, str(rows), str(model)]
+                told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+                results.append(json.loads(told))
+                print(told.strip(), flush=True)
+    lines = ["| rows | texts scored | seconds | peak memory, MB | load + publish, rows/s |", "|---|---|---|---|---|"]
+    lines += [
+        f"| {r['rows']:,} | {r['texts_scored']:,} | {r['seconds']} | {r['peak_mb']} | {r['steps_rows_per_s']:,} |"
+        for r in results
+    ]
+    where = "; ".join(f"{name}: {value}" for name, value in machine().items())
+    table = "\n".join([*lines, "", f"Single runs, a process each. {where}."])
+    print(f"\n{table}")
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "scale.md").write_text(table + "\n", encoding="utf-8")
+    return None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""What this machine offers, found without importing torch where that is possible."""
+
+from __future__ import annotations
+
+import os
+import platform
+from functools import cache
+from pathlib import Path
+
+__all__ = ["choose_device", "choose_precision", "granted_cores"]
+
+
+@cache
+def granted_cores() -> int:
+    """Return the processor cores that this process may use: affinity and cgroup quota together."""
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:
+        cores = os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        if quota != "max":
+            cores = min(cores, max(1, int(quota) // int(period)))
+    except (OSError, ValueError):
+        pass
+    return cores
+
+
+def choose_device(wanted: str) -> str:
+    """Return the device for ``auto``, or what is wanted."""
+    if wanted != "auto":
+        return wanted
+    if _has_nvidia():
+        import torch
+
+        if torch.cuda.is_available():
+            return "cuda"
+    if platform.system() == "Darwin" and platform.machine() == "arm64":
+        return "mps"
+    return "cpu"
+
+
+def choose_precision(wanted: str, device: str) -> str:
+    """Return the numerics class for ``auto``: bf16 where the device computes it natively, else fp32."""
+    if wanted != "auto":
+        return wanted
+    if device.startswith("cuda"):
+        import torch
+
+        return "bf16" if torch.cuda.get_device_capability(device)[0] >= 8 else "fp16"
+    return "bf16" if device == "cpu" and _cpu_has_bf16() else "fp32"
+
+
+def _has_nvidia() -> bool:
+    return Path("/dev/nvidiactl").exists() or Path("/dev/dxg").exists() or platform.system() == "Windows"
+
+
+@cache
+def _cpu_has_bf16() -> bool:
+    try:
+        words = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").split()
+    except OSError:
+        return False
+    return bool({"avx512_bf16", "amx_bf16"} & set(words))

@@ -1,0 +1,72 @@
+"""Names and types of the columns that a run adds, and the check that none of them clash."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from windrow.errors import JobError
+from windrow.job import Job
+
+__all__ = ["HASH", "RUN_COLUMNS", "rejects_schema", "table_schema"]
+
+HASH = pa.binary(16)
+"""Text hash: the first 128 bits of SHA-256 over the UTF-8 text."""
+
+RUN_COLUMNS = pa.schema(
+    [
+        ("windrow_partition", pa.string()),
+        ("windrow_run_id", pa.string()),
+        ("windrow_model", pa.string()),
+        ("windrow_fingerprint", pa.string()),
+        ("windrow_tokens", pa.int32()),
+        ("windrow_truncated", pa.bool_()),
+        ("windrow_scored_at", pa.timestamp("us", tz="UTC")),
+    ]
+)
+
+
+_REJECT_COLUMNS = pa.schema(
+    [
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+        ("windrow_partition", pa.string()),
+        ("windrow_run_id", pa.string()),
+        ("rejected_at", pa.timestamp("us", tz="UTC")),
+    ]
+)
+
+
+def table_schema(job: Job, carried: pa.Schema, task_columns: pa.Schema) -> pa.Schema:
+    """Return the schema of the job's table: key, kept, task columns, run columns.
+
+    Args:
+        carried: Key and kept columns, with the types that the source gives them.
+        task_columns: Columns that the task adds.
+
+    Raises:
+        JobError: A key or kept column has the name of a column that Windrow adds, or differs from
+            another only by case.
+    """
+    ours = {*task_columns.names, *RUN_COLUMNS.names}
+    seen: dict[str, str] = {}
+    for name in carried.names:
+        is_key = name in job.source.key
+        part = "key" if is_key else "keep"
+        folded = name.lower()
+        if folded in ours or folded.startswith("windrow_") or (is_key and folded in _REJECT_COLUMNS.names):
+            raise JobError(
+                f"Column {name!r} in source.{part} has the name of a column that task {job.task.name!r} adds.",
+                f"rename {name!r} in the source (a query can: SELECT {name} AS source_{name}), or leave it out.",
+            )
+        if folded in seen:
+            raise JobError(
+                f"Columns {seen[folded]!r} and {name!r} differ only by case, which most warehouses ignore.",
+                f"rename {name!r} in the source, or leave it out.",
+            )
+        seen[folded] = name
+    return pa.schema([*carried, *task_columns, *RUN_COLUMNS])
+
+
+def rejects_schema(keys: pa.Schema) -> pa.Schema:
+    """Return the schema of ``<table>__rejects``: key columns and the reason."""
+    return pa.schema([*keys, *_REJECT_COLUMNS])

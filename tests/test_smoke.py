@@ -1,0 +1,9 @@
+import json
+
+
+def test_a_job_scores_every_row_once(windrow, write_job):
+    result = windrow("run", write_job(), "--json")
+    assert result.returncode == 0, result.stderr
+    receipt = json.loads(result.stdout)
+    assert (receipt["rows_in"], receipt["rows_published"], receipt["rows_rejected"]) == (5, 5, 0)
+    assert sum(receipt["labels"].values()) == 5

@@ -174,6 +174,12 @@ def test_files_that_vanish_while_they_are_read_are_looked_for_again(predictions,
     assert not answers
 
 
+def test_a_file_that_goes_while_broken_ones_are_looked_for_is_no_error(predictions, files):
+    predictions.write(table(0), "whole")
+    predictions._set_broken_aside([f"{predictions.folder}/gone.parquet", f"{predictions.folder}/whole.parquet"])
+    assert files() == ["whole.parquet"]
+
+
 def test_readers_find_everything_while_others_write_and_merge(predictions, select):
     for number in range(8):
         predictions.write(table(number), f"first-{number}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -130,6 +131,29 @@ def test_run_ids_sort_by_their_moment():
     ids = [new_run_id() for _ in range(50)]
     assert sorted(ids) == ids
     assert len(set(ids)) == 50
+
+
+def test_files_that_go_while_a_folder_is_listed_hide_no_other_file(tmp_path):
+    store = Store(str(tmp_path / "store"))
+    for number in range(50):
+        store.write_json(f"folder/stays-{number:02}.json", number)
+    done = threading.Event()
+
+    def come_and_go():
+        while not done.is_set():
+            store.write_json("folder/comes.json", 0)
+            store.remove(["folder/comes.json"])
+
+    thread = threading.Thread(target=come_and_go)
+    thread.start()
+    try:
+        for _ in range(200):
+            found = {name for name, _, _ in store.listed("folder", ".json")}
+            assert len(found - {"folder/comes.json"}) == 50
+    finally:
+        done.set()
+        thread.join()
+    assert store.listed("no such folder") == []
 
 
 def test_sizes_and_pruning_by_age(store, job):

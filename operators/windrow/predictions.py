@@ -105,12 +105,13 @@ class Predictions:
     def _set_broken_aside(self, names: Sequence[str]) -> None:
         """Rename the files among `names` that are there but cannot be read whole."""
         for name in names:
-            if not self.store.exists(name):
-                continue
             try:
                 with self.store.opened(name) as file:
                     for _ in parquet.ParquetFile(file).iter_batches():
                         pass
+            except StoreError:
+                if self.store.exists(name):
+                    raise
             except (pa.ArrowException, OSError) as error:
                 if getattr(error, "errno", None) is None:
                     log.warning("Prediction file %s is broken and was set aside; its texts are scored again.", name)

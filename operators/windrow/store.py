@@ -200,18 +200,26 @@ class Store:
         `modified` is in seconds since 1970, 0 where the file system does not tell.
         """
         with self._told("read"):
-            self.fs.invalidate_cache()
-            found = self.fs.find(f"{self.root}/{folder}", detail=True)
-        files = []
-        for path, info in found.items():
+            found = self._found_here(folder) if self.is_local else self._found_there(folder)
+            return sorted(
+                file for file in found if file[0].endswith(suffix) and (".partial-" not in file[0] or not suffix)
+            )
+
+    def _found_here(self, folder: str) -> Iterator[tuple[str, int, float]]:
+        """Walk a local folder; fsspec would leave a whole folder out if one of its files goes meanwhile."""
+        for place, _, names in os.walk(f"{self.root}/{folder}"):
+            for path in (Path(place, name) for name in names):
+                with suppress(FileNotFoundError):
+                    info = path.stat()
+                    yield path.relative_to(self.root).as_posix(), info.st_size, info.st_mtime
+
+    def _found_there(self, folder: str) -> Iterator[tuple[str, int, float]]:
+        self.fs.invalidate_cache()
+        for path, info in self.fs.find(f"{self.root}/{folder}", detail=True).items():
             modified = info.get("mtime") or info.get("LastModified") or info.get("created") or 0
             seconds = modified if isinstance(modified, int | float) else modified.timestamp()
-            name = (
-                path[len(self.root) + 1 :] if path.startswith(self.root) else path.split(self.root, 1)[-1].lstrip("/")
-            )
-            if name.endswith(suffix) and (".partial-" not in name or not suffix):
-                files.append((name, int(info.get("size") or 0), float(seconds)))
-        return sorted(files)
+            name = path.removeprefix(self.root) if path.startswith(self.root) else path.split(self.root, 1)[-1]
+            yield name.lstrip("/"), int(info.get("size") or 0), float(seconds)
 
     def remove(self, names: Sequence[str]) -> None:
         """Remove files, missing ones included."""

@@ -59,9 +59,9 @@ def pipeline_scorer(model: ResolvedModel, device: str, precision: str) -> Callab
     from peft import PeftModel
     from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
-    dtype = getattr(torch, DTYPES[precision])
-    base = AutoModelForSequenceClassification.from_pretrained(str(model.folder), num_labels=2, dtype=dtype)
-    merged = PeftModel.from_pretrained(base, str(model.adapter)).merge_and_unload().eval()
+    base = AutoModelForSequenceClassification.from_pretrained(str(model.folder), num_labels=2, dtype=torch.float32)
+    merged = PeftModel.from_pretrained(base, str(model.adapter)).merge_and_unload()
+    merged = merged.to(getattr(torch, DTYPES[precision])).eval()
     merged.config.id2label = {0: "negative", 1: "positive"}
     pipe = pipeline(
         "text-classification", model=merged, tokenizer=AutoTokenizer.from_pretrained(str(model.folder)), device=device
@@ -97,7 +97,7 @@ def compare(
             speed, peer = rows_per_s(lambda batch=batch: theirs(texts, batch), len(texts))
             runs.setdefault(f"pipeline {batch}", []).append(speed)
     medians = {who: statistics.median(speeds) for who, speeds in runs.items()}
-    best = max(speed for who, speed in medians.items() if who != "windrow")
+    best = best_pipeline(medians)
     labels = mine.columns["label"].to_pylist()
     shift = np.abs(np.asarray(mine.columns["score"]) - [row["score"] for row in peer])
     return {
@@ -108,7 +108,25 @@ def compare(
         "ratio": round(medians["windrow"] / best, 2),
         "label_agreement": round(float(np.mean([a == b["label"] for a, b in zip(labels, peer, strict=True)])), 4),
         "mean_score_shift": round(float(shift.mean()), 5),
+        "labels": labels,
     }
+
+
+def best_pipeline(speeds: dict[str, float]) -> float:
+    """Return the pipeline's rows per second at its best batch size."""
+    return max(speed for who, speed in speeds.items() if who != "windrow")
+
+
+def against_fp32(results: list[dict[str, Any]]) -> None:
+    """Hold Windrow at each precision against the pipeline in fp32, its own default; labels are dropped."""
+    exact = {result["set"]: result for result in results if result["precision"] == "fp32"}
+    for result in results:
+        other = exact[result["set"]]
+        result["ratio_to_fp32"] = round(result["rows_per_s"]["windrow"] / best_pipeline(other["rows_per_s"]), 2)
+        same = np.mean([a == b for a, b in zip(result["labels"], other["labels"], strict=True)])
+        result["label_agreement_with_fp32"] = round(float(same), 4)
+    for result in results:
+        del result["labels"]
 
 
 def as_markdown(results: list[dict[str, Any]], facts: dict[str, str]) -> str:
@@ -119,14 +137,17 @@ def as_markdown(results: list[dict[str, Any]], facts: dict[str, str]) -> str:
         "mean tokens",
         *(f"pipeline, batch {b}" for b in BATCHES),
         "Windrow",
-        "ratio to best",
-        "label agreement",
+        "to its best, same precision",
+        "labels agree",
+        "to its best in fp32",
+        "labels agree",
     ]
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for r in results:
         speeds = [f"{r['rows_per_s'][f'pipeline {b}']:.1f}" for b in BATCHES]
         cells = [f"{r['set']} ({r['rows']})", r["precision"], f"{r['tokens'] / r['rows']:.0f}", *speeds]
         cells += [f"{r['rows_per_s']['windrow']:.1f}", f"**{r['ratio']:.2f}x**", f"{r['label_agreement']:.2%}"]
+        cells += [f"**{r['ratio_to_fp32']:.2f}x**", f"{r['label_agreement_with_fp32']:.2%}"]
         lines.append(f"| {' | '.join(cells)} |")
     where = "; ".join(f"{name}: {value}" for name, value in facts.items())
     return "\n".join([*lines, "", f"Rows per second, medians of interleaved repeats. {where}."])
@@ -154,7 +175,9 @@ def main() -> None:
             lengths = Tokens(model).windows(texts, truncate=True).lengths
             result["padding_share"] = round(padding_share(lengths, 512), 4)
             results.append(result)
-            print(json.dumps(result), flush=True)
+            shown = {name: value for name, value in result.items() if name != "labels"}
+            print(json.dumps(shown), flush=True)
+    against_fp32(results)
     facts = machine()
     table = as_markdown(results, facts)
     print(f"\n{table}")

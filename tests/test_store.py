@@ -220,3 +220,11 @@ def test_a_pruned_run_cannot_be_published_and_says_so(store, job):
     prune(store.url, 0)
     with pytest.raises(StoreError, match=r"run\.json.*\n.*run it again from load"):
         publish(job(store=store.url), manifest.ref)
+
+
+def test_a_published_run_whose_predictions_were_pruned_sends_its_reader_to_load(store, job):
+    receipt = run(job(store=store.url), "a")
+    store.remove([name for name, _, _ in store.listed("predictions")])
+    with pytest.raises(StoreError, match=r"no prediction any more.*\n.*run it again from load"):
+        publish(job(store=store.url), RunRef(receipt.job, "a", receipt.run_id))
+    assert run(job(store=store.url), "a").texts_scored == receipt.texts_scored

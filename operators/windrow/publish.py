@@ -77,9 +77,12 @@ def _join(con: duckdb.DuckDBPyConnection, store: Store, manifest: Manifest, pred
         )
     lost = manifest.texts_distinct - con.execute("SELECT count(*) FROM found").fetchall()[0][0]
     if lost:
+        pruned = store.exists(f"{folder}/receipt.json")  # published once, so its shards are gone
         raise StoreError(
-            f"{lost} texts of run {manifest.ref.run_id} have no prediction yet.",
-            "run infer for this run again, or the whole run; only those are scored.",
+            f"{lost} texts of run {manifest.ref.run_id} have no prediction {'any more' if pruned else 'yet'}.",
+            "run it again from load (in Airflow, clear the load task)."
+            if pruned
+            else "run infer for this run again, or the whole run; only those are scored.",
         )
 
 

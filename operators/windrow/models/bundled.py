@@ -50,7 +50,7 @@ BUNDLED = {
             "English reviews and headlines: negative, positive (MiniLM-L6 with a LoRA adapter)",
             "Apache-2.0",
             "minilm_sentiment",
-            "0eb793afb4092d4079bff5e09c5f3ce8a69d3bc7f316891bebd8f3b43cecc76d",
+            "fc60a96c9d9d30b8459cf24e38bbc1dfc0b0e370e18d27179a41ddef320b4ded",
         ),
         Bundled(
             "windrow/minilm-extractive",

@@ -23,7 +23,7 @@ from typing import NamedTuple, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from windrow.models.training import held_out_mr
+from windrow.models.corpora import held_out_mr
 
 SEED = 2004
 DAYS = 7

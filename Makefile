@@ -14,7 +14,7 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Windrow needs Python 3.11 or later; this is " + sys.version.split()[0] + ". Fix: make PYTHON=python3.12 install") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet -c constraints.txt torch==2.13.0
-	$(PIP) install --quiet -c constraints.txt -e '.[airflow,postgres,sentencepiece,dev]'
+	$(PIP) install --quiet -c constraints.txt -e '.[airflow,openvino,postgres,sentencepiece,dev]'
 	@touch $@
 
 install: $(READY)  ## Make .venv with Windrow, Airflow and the tools, versions pinned

@@ -4,6 +4,7 @@ WindrowError                what happened, how to fix it, whether trying again h
 ├── JobError                the job, its input or the call is wrong          exit 2
 │   ├── SourceError         a file, query or column of the source            exit 2
 │   ├── ModelError          the model's files, format or head                exit 2
+│   │   └── ExportError     an engine cannot take the model; torch can       exit 2
 │   └── SchemaError         the table has a shape that the job cannot fill   exit 2
 ├── StoreError              runs and predictions cannot be read or written   exit 1, retryable
 ├── HubError                the Hugging Face Hub cannot be reached           exit 1, retryable
@@ -22,6 +23,7 @@ from collections.abc import Iterable
 __all__ = [
     "AuditError",
     "EngineError",
+    "ExportError",
     "FencedError",
     "HubError",
     "Interrupted",
@@ -72,6 +74,10 @@ class SourceError(JobError):
 
 class ModelError(JobError):
     """The model cannot be found, is incomplete, unsafe, or lacks the head that the task needs."""
+
+
+class ExportError(ModelError):
+    """An engine cannot take the model, or gives other outputs than PyTorch; `torch` runs it."""
 
 
 class SchemaError(JobError):

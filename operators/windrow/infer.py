@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import compute
 
-from windrow.engines import Engine, EnginePlan, open_engine
+from windrow.engines import Engine, EnginePlan, open_first
 from windrow.errors import JobError
 from windrow.job import Job
 from windrow.manifest import LaneReport, Manifest, Shard
@@ -66,10 +66,12 @@ def infer(job: Job, ref: RunRef, *, lane: int = 0, lanes: int = 1, progress: Pro
     shards = manifest.shards[lane::lanes]
     pending = _pending(store, ref, predictions, shards)
     texts = tokens_read = 0
+    ran = manifest.engine
     if any(len(hashes) for hashes in pending.values()):
         plan = EnginePlan(manifest.engine, task.head, manifest.device, manifest.precision, task.labels)
         tokens = Tokens(model)
-        engine = open_engine(plan, model)
+        engine = open_first(plan, model, job.engine)
+        ran = engine.plan.engine
         try:
             total = sum(len(hashes) for hashes in pending.values())
             for done, read in _score_all(store, ref, task, engine, tokens, predictions, shards, pending):
@@ -86,9 +88,7 @@ def infer(job: Job, ref: RunRef, *, lane: int = 0, lanes: int = 1, progress: Pro
                     progress(texts, total)
         finally:
             engine.close()
-    report = LaneReport(
-        lane, texts, tokens_read, time.monotonic() - began, manifest.engine, manifest.device, manifest.precision
-    )
+    report = LaneReport(lane, texts, tokens_read, time.monotonic() - began, ran, manifest.device, manifest.precision)
     report.write(store, ref)
     return report
 

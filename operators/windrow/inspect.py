@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from windrow.engines import Engine, EnginePlan, check_engine, open_engine
+from windrow.engines import Engine, EnginePlan, check_engine, open_first
 from windrow.engines.device import choose_device, choose_precision
 from windrow.errors import JobError, ModelError
 from windrow.job import Job, redacted
@@ -94,14 +94,14 @@ def _pilot(job: Job, manifest: Manifest, store: Store) -> dict[str, Any]:
     task = build_task(job, model)
     tokens = Tokens(model)
     sample = _sample(store, manifest)
-    engine = open_engine(
-        EnginePlan(manifest.engine, task.head, manifest.device, manifest.precision, task.labels), model
-    )
+    plan = EnginePlan(manifest.engine, task.head, manifest.device, manifest.precision, task.labels)
+    engine = open_first(plan, model, job.engine)
     try:
         scored, read, texts_per_s = _timed(task, engine, tokens, sample)
     finally:
         engine.close()
     return {
+        "engine": engine.plan.engine,
         "tokens": round(read / scored * left),
         "texts_per_s": round(texts_per_s, 1),
         "estimated_s": round(left / texts_per_s + manifest.load_s, 1),

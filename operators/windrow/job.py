@@ -142,7 +142,7 @@ class Job(_Part):
     store: str | None = Field(None, description="Folder or fsspec URL of runs and predictions")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    engine: str = Field("torch", description="How the model is run")
+    engine: str = Field("auto", description="How the model is run; auto: by task, device and number of texts")
     folder: str = Field("", exclude=True, repr=False, description="Relative paths start here")
 
     def __init__(self, **fields: Any) -> None:

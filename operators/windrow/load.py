@@ -13,7 +13,7 @@ import pyarrow as pa
 from pyarrow import compute
 
 from windrow.duck import execute, first_line, literal, quoted
-from windrow.engines import check_engine
+from windrow.engines import check_engine, choose_engine
 from windrow.engines.device import choose_device, choose_precision
 from windrow.errors import JobError, SchemaError, SourceError
 from windrow.job import Job
@@ -89,8 +89,9 @@ def load(job: Job, partition: str | None = None, *, limit: int | None = None, ru
         distinct, reused = _find_new(con, predictions)
         shards = tuple(_write_shards(con, store, ref, folder))
         rows_in, rejected = con.execute("SELECT count(*), count(windrow_reason) FROM staged").fetchall()[0]
+    engine = choose_engine(job.engine, task.head, device, precision, distinct)
     manifest = Manifest(
-        ref, started_at.isoformat(), model.name, model.revision, mark, job.engine, device, precision,
+        ref, started_at.isoformat(), model.name, model.revision, mark, engine, device, precision,
         rows_in, rejected, distinct, reused, time.monotonic() - began, untyped, shards,
     )  # fmt: skip
     manifest.write(store)

@@ -127,7 +127,7 @@ def _receipt(
         model=manifest.model,
         revision=manifest.revision,
         fingerprint=manifest.fingerprint,
-        engine=manifest.engine,
+        engine="+".join(sorted({lane.engine for lane in lanes if lane.texts})) or manifest.engine,
         device=manifest.device,
         precision=manifest.precision,
         rows_in=manifest.rows_in,

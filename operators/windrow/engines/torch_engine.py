@@ -11,6 +11,7 @@ import torch
 
 from windrow.engines.base import Decoding, EnginePlan, Outputs
 from windrow.engines.device import granted_cores
+from windrow.engines.encoding import NOT_FINITE, encoded, padded
 from windrow.engines.first_token import shorten_last_layer
 from windrow.engines.halving import run_all
 from windrow.engines.loading import load_model
@@ -21,7 +22,6 @@ from windrow.models.tokens import Windows
 
 __all__ = ["TorchEngine"]
 
-_NOT_FINITE = ("not_finite", "the model's outputs are not finite numbers")
 _TOKEN_BUDGETS = {"cpu": 512, "mps": 8192, "cuda": 32768}
 _GENERATE_ROWS = {"cpu": 8, "mps": 16, "cuda": 64}
 
@@ -85,7 +85,7 @@ class TorchEngine:
             made = self.model.generate(
                 input_ids=ids, attention_mask=mask, logits_processor=[watch], **limits, **decoding.options
             )
-            outputs.failed.update({rows[place]: _NOT_FINITE for place in watch.seen.nonzero().flatten().tolist()})
+            outputs.failed.update({rows[place]: NOT_FINITE for place in watch.seen.nonzero().flatten().tolist()})
             return np.asarray(made.cpu().numpy(), dtype=np.int32)
 
         longest = int(windows.lengths.max(initial=1))
@@ -105,33 +105,19 @@ class TorchEngine:
 
     def _encoded(self, windows: Windows, run: Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor]) -> Outputs:
         """Run an encoder over all windows and gather float32 rows in their order."""
-        outputs = Outputs(np.zeros((0, 0), dtype=np.float32))
-        waiting: list[tuple[list[int], torch.Tensor]] = []
 
         def forward(rows: list[int]) -> torch.Tensor:
             with torch.inference_mode():
                 return run(*self._padded(windows, rows)).float()
 
-        batches = pack(windows.lengths, self.token_budget)
-        for rows, values in run_all(batches, self._guarded(forward), outputs.failed, self._relieve, self.workers):
-            waiting.append((rows, values))
-        if waiting:
-            outputs.values = np.zeros((len(windows.rows), waiting[0][1].shape[1]), dtype=np.float32)
-            for rows, values in waiting:
-                outputs.values[rows] = values.cpu().numpy()
-        for row in np.flatnonzero(~np.isfinite(outputs.values).all(axis=1)).tolist():
-            outputs.failed[row] = _NOT_FINITE
-        return outputs
+        def fetch(values: torch.Tensor) -> np.ndarray:
+            return np.asarray(values.cpu().numpy(), dtype=np.float32)
+
+        return encoded(windows, self.token_budget, self._guarded(forward), fetch, self._relieve, self.workers)
 
     def _padded(self, windows: Windows, rows: list[int]) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return token ids ``(rows, longest)`` and their mask; no mask where nothing is padded."""
-        lengths = windows.lengths[rows]
-        longest = int(lengths.max())
-        inside = np.arange(longest) < lengths[:, None]
-        ids = np.full(inside.shape, self.pad_id, dtype=np.int64)
-        ids[inside] = np.concatenate([windows.window(row) for row in rows])
-        if ids.max() >= self.vocabulary:  # on a GPU the look-up itself would end the process's use of the device
-            raise IndexError(f"token {ids.max()} is not in the model's vocabulary of {self.vocabulary}")
+        ids, inside = padded(windows, rows, self.pad_id, self.vocabulary)
         mask = None if inside.all() else torch.from_numpy(inside.astype(np.int64))
         tensor = torch.from_numpy(ids)
         if self.kind == "cuda":

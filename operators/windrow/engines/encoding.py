@@ -1,0 +1,64 @@
+"""What all engines do around an encoder's forward pass: pad micro-batches, gather rows in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from windrow.engines.base import Outputs
+from windrow.engines.halving import run_all
+from windrow.engines.packing import pack
+from windrow.models.tokens import Windows
+
+__all__ = ["NOT_FINITE", "encoded", "padded"]
+
+NOT_FINITE = ("not_finite", "the model's outputs are not finite numbers")
+
+
+def padded(
+    windows: Windows, rows: list[int], pad_id: int, vocabulary: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Return token ids and which of them are inside a window, shape ``(rows, longest)`` each.
+
+    Raises:
+        IndexError: A token is not in the vocabulary; a GPU's look-up would end the process's use of the device.
+    """
+    lengths = windows.lengths[rows]
+    inside = np.arange(int(lengths.max())) < lengths[:, None]
+    ids = np.full(inside.shape, pad_id, dtype=np.int64)
+    ids[inside] = np.concatenate([windows.window(row) for row in rows])
+    if ids.max() >= vocabulary:
+        raise IndexError(f"token {ids.max()} is not in the model's vocabulary of {vocabulary}")
+    return ids, inside
+
+
+def encoded(
+    windows: Windows,
+    token_budget: int,
+    forward: Callable[[list[int]], Any],
+    fetch: Callable[[Any], npt.NDArray[np.float32]],
+    relieve: Callable[[], None],
+    workers: int,
+) -> Outputs:
+    """Run an encoder over all windows and gather float32 rows in their order.
+
+    Args:
+        forward: Runs one micro-batch, given the indices of its windows.
+        fetch: Brings one result of `forward` to the host, shape ``(rows, values)``; called when all have run.
+        relieve: Called after a lack of memory.
+        workers: Threads that run micro-batches.
+    """
+    outputs = Outputs(np.zeros((0, 0), dtype=np.float32))
+    batches = pack(windows.lengths, token_budget)
+    waiting = list(run_all(batches, forward, outputs.failed, relieve, workers))
+    if waiting:
+        results = [(rows, fetch(values)) for rows, values in waiting]
+        outputs.values = np.zeros((len(windows.rows), results[0][1].shape[1]), dtype=np.float32)
+        for rows, values in results:
+            outputs.values[rows] = values
+    for row in np.flatnonzero(~np.isfinite(outputs.values).all(axis=1)).tolist():
+        outputs.failed[row] = NOT_FINITE
+    return outputs

@@ -3,10 +3,10 @@
     python -m benchmarks.pipeline [--rows N] [--repeats N]
 
 Three sets of real film and product reviews from the bundled sample: sentences, whole reviews, and both mixed as
-they come in a day. Windrow is timed as its infer step scores (tokenise, forward, labels and scores as columns);
-both have scored the rows once before; the pipeline is given the rows as a list, at batch 1, 8, 32, 64, in the same dtype and with as many threads as the
-machine has cores. Long texts are cut to the model's window for both, so that both read the same tokens. No text
-occurs twice, so nothing is saved by reuse.
+they come in a day. Windrow is timed as its infer step scores (tokenise, forward, labels and scores as columns), in
+the engine that `auto` takes; the pipeline is given the rows as a list, at batch 1, 8, 32, 64, in the same dtype
+and with as many threads as the machine has cores. Both have scored the rows once before. Long texts are cut to the
+model's window for both, so that both read the same tokens. No text occurs twice, so nothing is saved by reuse.
 """
 
 from __future__ import annotations

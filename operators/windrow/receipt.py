@@ -42,7 +42,7 @@ def utc_now() -> datetime:
 
 def versions() -> dict[str, str]:
     """Return the versions of what took part, without importing any of it."""
-    names = ("windrow", "torch", "transformers", "tokenizers", "pyarrow", "duckdb")
+    names = ("windrow", "torch", "transformers", "tokenizers", "openvino", "pyarrow", "duckdb")
     found = {"python": platform.python_version()}
     for name in names:
         try:

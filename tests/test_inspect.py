@@ -44,7 +44,7 @@ def test_check_tells_what_a_run_would_use_and_writes_nothing(job, tmp_path):
     assert facts["columns"] == "review_id (string), stars (int8)"
     assert facts["task"] == "sentiment: label, score"
     assert (facts["table"], facts["partition"]) == ("analytics.review_sentiment", "all")
-    assert facts["engine"].startswith("torch, ")
+    assert facts["engine"].startswith("auto, ")
     assert not (tmp_path / "store").exists()
     assert not (tmp_path / "warehouse.duckdb").exists()
 

@@ -151,10 +151,10 @@ def evaluate(data_dir: Path, adapter: Path) -> dict[str, dict[str, float]]:
 
     base, tokenizer = _base_model()
     model = PeftModel.from_pretrained(base, str(adapter)).merge_and_unload().eval()
-    products = ["product_reviews_1", "product_reviews_2"]
-    sets = {name: [*product_sentences(data_dir, f"{name}.zip")] for name in products}
+    sets = {"held_out_mr": held_out_mr(data_dir)}
     sets |= {name: [*labelled_sentences(data_dir, name)] for name in ("amazon_cells", "imdb", "yelp")}
-    sets = {"held_out_mr": held_out_mr(data_dir), **sets}
+    products = ("product_reviews_1", "product_reviews_2")
+    sets |= {name: [*product_sentences(data_dir, f"{name}.zip")] for name in products}
     right: dict[str, list[tuple[bool, int]]] = {}
     for name, rows in sets.items():
         found = positive_probabilities(model, tokenizer, [text for text, _ in rows])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from windrow import Job, run
-from windrow.engines import EnginePlan, choose_engine, open_engine, openvino_export
+from windrow.engines import EnginePlan, choose_engine, open_engine, open_first, openvino_export
 from windrow.errors import ExportError, JobError, ModelError
 from windrow.job import windrow_home
 from windrow.models import resolve
@@ -112,3 +112,17 @@ def test_without_its_package_auto_is_torch_and_naming_it_says_what_to_install(mo
     assert choose_engine("auto", "classify", "cpu", "bf16", 10**6) == "torch"
     with pytest.raises(JobError, match=r"pip install 'windrow\[openvino\]'"):
         run(Job(**{**job_fields, "engine": "openvino"}))
+
+
+def test_a_worker_without_the_package_runs_what_auto_chose_elsewhere_in_pytorch(model, monkeypatch):
+    monkeypatch.setattr("windrow.engines.find_spec", lambda _: None)
+    assert open_first(EnginePlan("openvino", "classify", "cpu", "fp32", 2), model, "auto").plan.engine == "torch"
+
+
+def test_an_export_that_cannot_be_written_names_the_folder_and_auto_runs_in_pytorch(model, home):
+    home.mkdir(exist_ok=True)
+    (home / "exports").write_text("a file where the folder should be")
+    with pytest.raises(ExportError, match=r"cannot be written under .*exports'.*\n.*engine: torch"):
+        engine_for(model)
+    assert open_first(EnginePlan("openvino", "classify", "cpu", "fp32", 2), model, "auto").plan.engine == "torch"
+    assert [file.name for file in home.glob("**/making-*")] == []

@@ -48,11 +48,13 @@ def open_engine(plan: EnginePlan, model: ResolvedModel) -> Engine:
 
 
 def open_first(plan: EnginePlan, model: ResolvedModel, wanted: str) -> Engine:
-    """Load a model into the engine of a plan; where that was ``auto``'s choice and cannot take it, into torch.
+    """Load a model into the engine of a plan; where that was ``auto``'s choice and cannot be used here, into torch.
 
     Raises:
         ExportError: The job names this engine, and it cannot take the model.
     """
+    if wanted == "auto" and plan.engine == "openvino" and not _has_openvino():
+        plan = replace(plan, engine="torch")  # load ran on another machine
     try:
         return open_engine(plan, model)
     except ExportError as error:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import shutil
-import tempfile
+import uuid
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +62,7 @@ def exported(plan: EnginePlan, model: ResolvedModel) -> Export:
 
 
 def _make(folder: Path, plan: EnginePlan, model: ResolvedModel) -> None:
-    """Write the export under a temporary name, then rename; of two at once, one stays."""
+    """Export the model, hold it against PyTorch, and keep it."""
     import openvino
 
     loaded = load_model(EnginePlan("torch", plan.head, "cpu", "fp32", plan.labels), model).eval()
@@ -86,18 +86,29 @@ def _make(folder: Path, plan: EnginePlan, model: ResolvedModel) -> None:
             f"Model {model.name!r} cannot be exported to OpenVINO: {str(error).strip().splitlines()[0][:200]}",
             "set `engine: torch`, or leave engine out.",
         ) from None
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(prefix="making-", dir=folder.parent))
+    _keep(converted, facts, folder)
+    log.info("Exported %s to OpenVINO, once.", model.name)
+
+
+def _keep(converted: Any, facts: dict[str, Any], folder: Path) -> None:
+    """Write the export under a temporary name, then rename; of two at once, one stays."""
+    import openvino
+
+    made = folder.with_name(f"making-{uuid.uuid4().hex[:12]}")
     try:
+        made.mkdir(parents=True)
         openvino.save_model(converted, made / "model.xml", compress_to_fp16=False)
         (made / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
         made.rename(folder)
-    except OSError:
+    except (OSError, RuntimeError) as error:
         if not (folder / "facts.json").exists():
-            raise
+            raise ExportError(
+                f"The export of model {facts['model']!r} cannot be written under {str(folder.parent)!r}: "
+                f"{str(error).strip().splitlines()[0][:200]}",
+                "free some space there, or set `engine: torch`.",
+            ) from None
     finally:
         shutil.rmtree(made, ignore_errors=True)
-    log.info("Exported %s to OpenVINO, once.", model.name)
 
 
 class _Encoder(torch.nn.Module):

@@ -5,21 +5,21 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from importlib import import_module
-from importlib.util import find_spec
 
 from windrow.engines.base import Decoding, Engine, EnginePlan, Outputs
+from windrow.engines.fitting import INSTALL, Candidate, candidates, is_installed
 from windrow.errors import ExportError, JobError, nearest
 from windrow.models.resolve import ResolvedModel
 
 __all__ = [
     "ENGINES",
-    "OPENVINO_ABOVE_TEXTS",
+    "Candidate",
     "Decoding",
     "Engine",
     "EnginePlan",
     "Outputs",
     "check_engine",
-    "choose_engine",
+    "candidates",
     "open_engine",
     "open_first",
 ]
@@ -29,9 +29,10 @@ log = logging.getLogger("windrow")
 ENGINES = {
     "torch": "windrow.engines.torch_engine:TorchEngine",
     "openvino": "windrow.engines.openvino_engine:OpenVinoEngine",
+    "onnxruntime": "windrow.engines.onnx_engine:OnnxEngine",
+    "ctranslate2": "windrow.engines.ctranslate2_engine:CTranslate2Engine",
+    "vllm": "windrow.engines.vllm_engine:VllmEngine",
 }
-OPENVINO_ABOVE_TEXTS = 1000
-"""Fewer are scored before an export would be made."""
 
 
 def open_engine(plan: EnginePlan, model: ResolvedModel) -> Engine:
@@ -51,17 +52,21 @@ def open_first(plan: EnginePlan, model: ResolvedModel, wanted: str) -> Engine:
     """Load a model into the engine of a plan; where that was ``auto``'s choice and cannot be used here, into torch.
 
     Raises:
-        ExportError: The job names this engine, and it cannot take the model.
+        ExportError: The job names this engine, or its numerics are this engine's alone, and it cannot take the model.
     """
-    if wanted == "auto" and plan.engine == "openvino" and not _has_openvino():
-        plan = replace(plan, engine="torch")  # load ran on another machine
+    if plan.precision == "int8":
+        wanted = plan.engine  # nothing else would give the same predictions
+    if wanted == "auto" and not is_installed(plan.engine):
+        plan = _in_torch(plan, "its package is not installed here")  # load ran on another machine
+    if wanted == "auto" and plan.engine == "ctranslate2" and _searches_beams(plan, model):
+        plan = _in_torch(plan, "each engine ends a beam search in its own way")  # though fingerprints are equal
     try:
         return open_engine(plan, model)
     except ExportError as error:
         if wanted != "auto":
             raise
         log.warning("%s It runs in PyTorch.", error.problem)
-        return open_engine(replace(plan, engine="torch"), model)
+        return open_engine(_in_torch(plan, error.problem), model)
 
 
 def check_engine(name: str) -> None:
@@ -69,23 +74,16 @@ def check_engine(name: str) -> None:
     if name not in {"auto", *ENGINES}:
         hint = nearest(name, ENGINES) or "."
         raise JobError(f"Unknown engine {name!r}{hint}", f"use one of: auto, {', '.join(ENGINES)}.")
-    if name == "openvino" and not _has_openvino():
-        raise JobError("Engine 'openvino' is not installed.", "pip install 'windrow[openvino]'.")
+    if not is_installed(name):
+        raise JobError(f"Engine {name!r} is not installed.", f"{INSTALL[name]}.")
 
 
-def choose_engine(wanted: str, head: str, device: str, precision: str, texts: int) -> str:
-    """Return the engine for ``auto``, or what is wanted.
-
-    The choice depends on the texts of the partition, not on those left to score: so a killed run goes on as it began.
-
-    Args:
-        texts: Distinct texts of the partition.
-    """
-    if wanted != "auto":
-        return wanted
-    fits = device == "cpu" and head in {"classify", "embed"} and precision in {"fp32", "bf16"}
-    return "openvino" if fits and texts >= OPENVINO_ABOVE_TEXTS and _has_openvino() else "torch"
+def _in_torch(plan: EnginePlan, why: str) -> EnginePlan:
+    plan.note(plan.engine, "torch", why)
+    return replace(plan, engine="torch")
 
 
-def _has_openvino() -> bool:
-    return find_spec("openvino") is not None
+def _searches_beams(plan: EnginePlan, model: ResolvedModel) -> bool:
+    from windrow.engines.ctranslate2_options import generation_config
+
+    return int(generation_config(model, plan.decoding).get("num_beams", 1)) > 1

@@ -7,6 +7,8 @@ import platform
 from functools import cache
 from pathlib import Path
 
+from windrow.engines.devices import lane_devices, named_devices
+
 __all__ = ["choose_device", "choose_precision", "granted_cores"]
 
 
@@ -27,9 +29,13 @@ def granted_cores() -> int:
 
 
 def choose_device(wanted: str) -> str:
-    """Return the device for ``auto``, or what is wanted."""
+    """Return the device for ``auto``, or what is wanted: one, or a list of one kind.
+
+    Raises:
+        JobError: The list names no device, or several kinds.
+    """
     if wanted != "auto":
-        return wanted
+        return ",".join(named_devices(wanted))
     if _has_nvidia():
         import torch
 
@@ -47,7 +53,10 @@ def choose_precision(wanted: str, device: str) -> str:
     if device.startswith("cuda"):
         import torch
 
-        return "bf16" if torch.cuda.get_device_capability(device)[0] >= 8 else "fp16"
+        if not torch.cuda.is_available():
+            return "bf16"  # the device is on the machine that infer will run on
+        capable = (torch.cuda.get_device_capability(name)[0] >= 8 for name in lane_devices(device))
+        return "bf16" if all(capable) else "fp16"
     return "bf16" if device == "cpu" and _cpu_has_bf16() else "fp32"
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from windrow.engines.varlen import attend_rows
+
 __all__ = ["FirstTokenLayer", "shorten_last_layer"]
 
 _PROBE_TOKENS = 24
@@ -24,14 +26,18 @@ class FirstTokenLayer(torch.nn.Module):
         self.layer = layer
 
     def forward(
-        self, hidden: torch.Tensor, attention_mask: torch.Tensor | None = None, *_: Any, **__: Any
+        self, hidden: torch.Tensor, attention_mask: torch.Tensor | None = None, *_: Any, **packed: Any
     ) -> torch.Tensor:
         """Run the layer for the first token.
 
         Args:
             hidden: States of all tokens, shape ``(rows, tokens, size)``.
             attention_mask: As `scaled_dot_product_attention` takes it, shape ``(rows, 1, tokens, tokens)``.
+            packed: The bounds of packed rows (``cu_seq_lens_k``, ``max_length_k``), if they are; `hidden` has then
+                shape ``(1, tokens, size)``, and what is returned ``(1, rows, size)``.
         """
+        if packed.get("cu_seq_lens_k") is not None:
+            return self._packed(hidden[0], packed["cu_seq_lens_k"], packed["max_length_k"])[None]
         attention = self.layer.attention
         own = attention.self
         first = hidden[:, :1]
@@ -43,6 +49,21 @@ class FirstTokenLayer(torch.nn.Module):
         mask = attention_mask[..., :1, :] if attention_mask is not None else None
         mixed = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=own.scaling)
         attended = attention.output(mixed.transpose(1, 2).reshape(first.shape[0], 1, -1), first)
+        made: torch.Tensor = self.layer.output(self.layer.intermediate(attended), attended)
+        return made
+
+    def _packed(self, hidden: torch.Tensor, bounds: torch.Tensor, longest: int) -> torch.Tensor:
+        """Run the layer for the first token of rows that lie one after another, shape ``(tokens, size)``."""
+        attention = self.layer.attention
+        own = attention.self
+        first = hidden.index_select(0, bounds[:-1])
+        query, key, value = (
+            project(states).view(len(states), own.num_attention_heads, own.attention_head_size)
+            for project, states in ((own.query, first), (own.key, hidden), (own.value, hidden))
+        )
+        each = torch.arange(len(bounds), dtype=bounds.dtype, device=bounds.device)
+        mixed = attend_rows(query, key, value, each, bounds, (1, longest), own.scaling)
+        attended = attention.output(mixed.reshape(len(first), -1), first)
         made: torch.Tensor = self.layer.output(self.layer.intermediate(attended), attended)
         return made
 

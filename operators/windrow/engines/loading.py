@@ -7,9 +7,17 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from transformers import AutoModel, AutoModelForSeq2SeqLM, AutoModelForSequenceClassification
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForImageClassification,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+)
 
 from windrow.engines.base import EnginePlan
+from windrow.engines.spread import placement
 from windrow.errors import ModelError
 from windrow.models.resolve import ResolvedModel
 
@@ -18,21 +26,27 @@ __all__ = ["DTYPES", "load_model"]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int8": torch.float32}
 _CLASSES: dict[str, Any] = {
     "classify": AutoModelForSequenceClassification,
+    "pairs": AutoModelForSequenceClassification,
+    "tag": AutoModelForTokenClassification,
     "embed": AutoModel,
+    "image": AutoModelForImageClassification,
     "generate": AutoModelForSeq2SeqLM,
+    "next": AutoModelForCausalLM,
 }
 
 
 def load_model(plan: EnginePlan, model: ResolvedModel) -> Any:
     """Load a checkpoint with the head of the plan, its adapter merged, in the plan's precision.
 
-    A base is loaded in fp32, so that its adapter is merged without rounding.
+    A base is loaded in fp32, so that its adapter is merged without rounding. Where the plan names several devices,
+    its layers are spread over them.
 
     Raises:
         ModelError: The files are broken, or a part of the model has no weights.
     """
+    placed = placement(plan.device, model)
     try:
-        loaded, told = _CLASSES[plan.head].from_pretrained(
+        loaded, told = _class_of(plan.head, model).from_pretrained(
             str(model.folder),
             dtype=torch.float32 if model.adapter else DTYPES[plan.precision],
             use_safetensors=True,
@@ -40,6 +54,7 @@ def load_model(plan: EnginePlan, model: ResolvedModel) -> Any:
             output_loading_info=True,
             ignore_mismatched_sizes=model.adapter is not None,
             **({"num_labels": plan.labels} if plan.labels else {}),
+            **placed,
         )
     except Exception as error:
         reason = str(error).strip().split("\n")[0].rstrip(".")
@@ -58,6 +73,11 @@ def load_model(plan: EnginePlan, model: ResolvedModel) -> Any:
             "use a checkpoint that was trained for this task, or name an `adapter` that brings the head.",
         )
     return _adapted(loaded, model).to(DTYPES[plan.precision]) if model.adapter else loaded
+
+
+def _class_of(head: str, model: ResolvedModel) -> Any:
+    """Return the class that loads a head; a decoder alone writes with its own."""
+    return AutoModelForCausalLM if head == "generate" and not model.is_seq2seq else _CLASSES[head]
 
 
 def _brought(model: ResolvedModel) -> set[str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["pack", "padding_share"]
+__all__ = ["at_most", "pack", "pack_tokens", "padding_share", "stepped"]
+
+_STEPS = 16
 
 
 def pack(lengths: Sequence[int] | npt.NDArray[np.int64], token_budget: int) -> Iterator[list[int]]:
@@ -31,6 +33,54 @@ def pack(lengths: Sequence[int] | npt.NDArray[np.int64], token_budget: int) -> I
         stop = start + max(1, token_budget // longest)
         yield order[start:stop].tolist()
         start = stop
+
+
+def stepped(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Round lengths up to one of 16 steps between powers of two, and none beyond the longest.
+
+    An engine that compiles each shape anew then meets some hundred shapes instead of all, for 2 % more padding.
+
+    >>> stepped(np.array([3, 27, 33, 130, 260, 263])).tolist()
+    [3, 27, 34, 136, 263, 263]
+    """
+    sizes = np.maximum(lengths, 1)
+    step = np.maximum(1, 2 ** np.floor(np.log2(sizes)).astype(np.int64) // _STEPS)
+    return np.asarray(np.minimum(-(-sizes // step) * step, sizes.max(initial=1)), dtype=np.int64)
+
+
+def pack_tokens(lengths: Sequence[int] | npt.NDArray[np.int64], token_budget: int) -> Iterator[list[int]]:
+    """Yield micro-batches of row indices whose tokens fill the budget, longest first; each row appears exactly once.
+
+    For rows that are not padded: what counts is their tokens, not rows x longest row. A row longer than the
+    budget goes alone.
+
+    Args:
+        lengths: Tokens per row, shape ``(rows,)``.
+        token_budget: Most tokens in one forward pass.
+
+    >>> list(pack_tokens([3, 9, 4, 3], token_budget=12))
+    [[1], [2, 0, 3]]
+    >>> list(pack_tokens([3, 9, 4, 3], token_budget=13))
+    [[1, 2], [0, 3]]
+    """
+    sizes = np.asarray(lengths, dtype=np.int64)
+    order = np.argsort(-sizes, kind="stable")
+    ends = np.cumsum(sizes[order])
+    start = sent = 0
+    while start < len(order):
+        stop = max(start + 1, int(np.searchsorted(ends, sent + token_budget, side="right")))
+        yield order[start:stop].tolist()
+        start, sent = stop, int(ends[stop - 1])
+
+
+def at_most(micro_batches: Iterable[list[int]], rows: int) -> Iterator[list[int]]:
+    """Yield micro-batches of at most so many rows.
+
+    >>> list(at_most([[0], [1, 2, 3]], 2))
+    [[0], [1, 2], [3]]
+    """
+    for batch in micro_batches:
+        yield from (batch[start : start + rows] for start in range(0, len(batch), rows))
 
 
 def padding_share(lengths: Sequence[int] | npt.NDArray[np.int64], token_budget: int) -> float:

@@ -58,6 +58,12 @@ BUNDLED = {
             "English; picks the most central sentences (MiniLM-L6 sentence vectors)",
             "Apache-2.0",
         ),
+        Bundled(
+            "windrow/minilm-embed",
+            "embed",
+            "English; 384 numbers of length one (all-MiniLM-L6-v2)",
+            "Apache-2.0",
+        ),
     )
 }
 

@@ -49,12 +49,34 @@ class Recipe:
     movies: int
 
 
-def _verified(folder: Path, name: str) -> bytes:
-    """Return the bytes of the file ``folder/*/name`` that has the digest expected of it."""
+def _found(folder: Path, name: str) -> bytes | None:
+    """Return the bytes of the file ``folder/*/name`` that has the digest expected of it; None if there is none."""
     for path in sorted(folder.glob(f"*/{name}")):
         if hashlib.sha256(content := path.read_bytes()).hexdigest() == SHA256[name]:
             return content
-    raise SourceError(f"No {name} of the expected SHA-256 is in {folder}/*.", f"put the one of {SHA256[name]} there.")
+    return None
+
+
+def _lacking(folder: Path, names: list[str]) -> SourceError:
+    digests = "".join(f"\n{SHA256[name]}  {name}" for name in names)
+    problem = f"Not in {folder}/* with the expected SHA-256: {', '.join(names)}."
+    return SourceError(problem, f"put into a folder there the files of these digests:{digests}")
+
+
+def _verified(folder: Path, name: str) -> bytes:
+    if (content := _found(folder, name)) is None:
+        raise _lacking(folder, [name])
+    return content
+
+
+def check_archives(data_dir: Path) -> None:
+    """Read every archive that training or its scores need.
+
+    Raises:
+        SourceError: Some are missing or altered; it names all of them.
+    """
+    if missing := [name for name in SHA256 if _found(data_dir, name) is None]:
+        raise _lacking(data_dir, missing)
 
 
 def _documents(data_dir: Path, name: str) -> Iterator[tuple[str, str]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from windrow.errors import ModelError, nearest
+from windrow.hub import hub_access
 from windrow.job import Job
 from windrow.models.bundled import BUNDLED, base_folder
 from windrow.models.digest import folder_digest
@@ -48,6 +49,12 @@ class ResolvedModel:
     def is_seq2seq(self) -> bool:
         """Whether it is an encoder with a decoder (BART, T5, Pegasus …)."""
         return bool(self.config.get("is_encoder_decoder"))
+
+    @property
+    def is_causal(self) -> bool:
+        """Whether it is a decoder alone, which writes on (Llama, Qwen, GPT-2 …)."""
+        heads = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
+        return not self.is_seq2seq and any(name.endswith(heads) for name in self.architectures)
 
     @property
     def architectures(self) -> tuple[str, ...]:
@@ -101,7 +108,7 @@ def _folder_of(job: Job, name: str) -> tuple[Path, str | None]:
         )
     from windrow.models.download import downloaded
 
-    return downloaded(name)
+    return downloaded(name, hub_access(job.hub_connection))
 
 
 def _resolved(

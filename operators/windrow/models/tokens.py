@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,47 +11,17 @@ import numpy.typing as npt
 
 from windrow.errors import ModelError
 from windrow.models.resolve import ResolvedModel
+from windrow.models.windows import Ints, Spans, Windows, ragged
 
-__all__ = ["Tokens", "Windows"]
+__all__ = ["Spans", "Tokens", "Windows", "ragged"]
 
-Ints = npt.NDArray[np.int32]
 _OPEN_ENDED = 1_000_000
 _DEFAULT_MAX_TOKENS = 512
-_POSITIONS = ("max_encoder_position_embeddings", "max_position_embeddings", "n_positions")
+_POSITIONS: tuple[str, ...] = ("max_encoder_position_embeddings", "max_position_embeddings", "n_positions")
+_POSITIONS += ("max_seq_len", "seq_length", "n_ctx")
 _ROBERTA_LIKE = {"camembert", "data2vec-text", "esm", "ibert", "lilt", "longformer", "luke", "markuplm", "mpnet"}
 _ROBERTA_LIKE |= {"roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod"}
 """Model types whose first token has position ``padding_idx + 1`` (fairseq's numbering)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Windows:
-    """Token ids of many windows, ragged, and the text that each belongs to.
-
-    Attributes:
-        ids: Token ids of all windows, one after another, shape ``(tokens,)``.
-        offsets: Window ``w`` is ``ids[offsets[w]:offsets[w + 1]]``, shape ``(windows + 1,)``.
-        rows: Index of the text of each window, ascending, shape ``(windows,)``.
-        truncated: Whether a text lost tokens, shape ``(texts,)``.
-    """
-
-    ids: Ints
-    offsets: npt.NDArray[np.int64]
-    rows: Ints
-    truncated: npt.NDArray[np.bool_]
-
-    @property
-    def lengths(self) -> npt.NDArray[np.int64]:
-        """Tokens of each window, shape ``(windows,)``."""
-        return np.diff(self.offsets)
-
-    def tokens_per_row(self) -> Ints:
-        """Tokens that the model reads of each text, shape ``(texts,)``."""
-        counts = np.bincount(self.rows, weights=self.lengths, minlength=len(self.truncated))
-        return counts.astype(np.int32)
-
-    def window(self, index: int) -> Ints:
-        """Return the token ids of one window."""
-        return self.ids[self.offsets[index] : self.offsets[index + 1]]
 
 
 class Tokens:
@@ -62,12 +31,13 @@ class Tokens:
 
     Args:
         model: The resolved model; only its tokenizer and configuration are read.
+        source_lang: Language of the texts, as a multilingual tokenizer names it; it marks each window with it.
 
     Raises:
         ModelError: The tokenizer is broken or has no fast version.
     """
 
-    def __init__(self, model: ResolvedModel) -> None:
+    def __init__(self, model: ResolvedModel, source_lang: str | None = None) -> None:
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
         from transformers import AutoTokenizer
 
@@ -80,31 +50,111 @@ class Tokens:
                 f"The tokenizer of model {model.name!r} cannot be loaded: {reason}.",
                 "save it with a fast tokenizer (tokenizer.json).",
             ) from None
+        if source_lang is not None:
+            self.tokenizer.src_lang = source_lang
         self.max_tokens = _max_tokens(model.config, self.tokenizer.model_max_length)
         self.backend.no_padding()
         self.backend.enable_truncation(self.max_tokens)
+        self._cutters: dict[tuple[int, int], Any] = {(self.max_tokens, 0): self.backend}
 
-    def windows(self, texts: Sequence[str], truncate: bool = False, prefix: str = "") -> Windows:
+    def windows(
+        self, texts: Sequence[str], truncate: bool = False, prefix: str = "", most: int | None = None
+    ) -> Windows:
         """Tokenise texts and cut each into windows of at most `max_tokens`, special tokens included.
 
         Args:
             texts: The texts, in the order of the result's rows.
             truncate: Keep the first window only, and mark the texts that lost tokens.
             prefix: Put before each text, as T5 asks for.
+            most: Most tokens of a window, where that is fewer than `max_tokens`.
         """
+        backend = self._cutter(min(most or self.max_tokens, self.max_tokens), 0)
         asked = [prefix + text for text in texts] if prefix else list(texts)
         rows: list[int] = []
         pieces: list[list[int]] = []
         truncated = np.zeros(len(texts), dtype=np.bool_)
-        for row, encoding in enumerate(self.backend.encode_batch_fast(asked)):
+        for row, encoding in enumerate(backend.encode_batch_fast(asked)):
             parts = [encoding] if truncate else [encoding, *encoding.overflowing]
             truncated[row] = truncate and bool(encoding.overflowing)
             pieces.extend(part.ids for part in parts)
             rows.extend([row] * len(parts))
-        lengths = np.fromiter(map(len, pieces), dtype=np.int64, count=len(pieces))
-        ids = np.fromiter((i for piece in pieces for i in piece), dtype=np.int32, count=int(lengths.sum()))
-        offsets = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)])
-        return Windows(ids, offsets, np.asarray(rows, dtype=np.int32), truncated)
+        return ragged(pieces, rows, truncated)
+
+    def whole(self, prompts: Sequence[str], special: bool) -> list[list[int]]:
+        """Return the token ids of each prompt, uncut.
+
+        Args:
+            prompts: The texts.
+            special: Put the tokenizer's special tokens around each; a rendered chat has its own.
+        """
+        encodings = self.backend.encode_batch_fast(list(prompts), add_special_tokens=special)
+        return [
+            first.ids if not first.overflowing else self._joined(prompt, special)
+            for prompt, first in zip(prompts, encodings, strict=True)
+        ]
+
+    def _joined(self, prompt: str, special: bool) -> list[int]:
+        first = self.backend.encode(prompt, add_special_tokens=False)
+        around = self.backend.encode("", add_special_tokens=special).ids
+        return [*around, *first.ids, *(i for more in first.overflowing for i in more.ids)]
+
+    def pairs(self, texts: Sequence[str], others: Sequence[str], types: bool) -> Windows:
+        """Tokenise each text with each of the others: the windows of a text are one for each of the others.
+
+        Args:
+            texts: First sentences; one that does not fit beside another is marked as truncated.
+            others: Second sentences.
+            types: Tell which sentence each token is of.
+        """
+        made = self.backend.encode_batch_fast([(text, other) for text in texts for other in others])
+        rows = [row for row in range(len(texts)) for _ in others]
+        cut = np.asarray([bool(encoding.overflowing) for encoding in made], dtype=np.bool_)
+        kinds = np.asarray([kind for part in made for kind in part.type_ids], dtype=np.int8) if types else None
+        truncated = np.asarray(cut.reshape(len(texts), len(others)).any(axis=1))
+        return ragged([part.ids for part in made], rows, truncated, kinds)
+
+    def pair_room(self, others: Sequence[str]) -> int:
+        """Return the tokens that are left for a text beside the longest of the others."""
+        longest = int(self.count(others).max(initial=0))
+        return self.max_tokens - longest - int(self.backend.num_special_tokens_to_add(True))
+
+    def spans(self, texts: Sequence[str], overlap: int, truncate: bool = False) -> Spans:
+        """Tokenise texts as `windows` does, with the place of each token; neighbouring windows share tokens.
+
+        Args:
+            texts: The texts, in the order of the result's rows.
+            overlap: Tokens that two neighbouring windows of a text share.
+            truncate: Keep the first window only, and mark the texts that lost tokens.
+        """
+        rows: list[int] = []
+        parts: list[Any] = []
+        counted: list[npt.NDArray[np.bool_]] = []
+        truncated = np.zeros(len(texts), dtype=np.bool_)
+        for row, encoding in enumerate(self._cutter(self.max_tokens, overlap).encode_batch(list(texts))):
+            own = [encoding] if truncate else [encoding, *encoding.overflowing]
+            truncated[row] = truncate and bool(encoding.overflowing)
+            parts.extend(own)
+            rows.extend([row] * len(own))
+            counted.extend(_counted(part, place, len(own), overlap) for place, part in enumerate(own))
+        places = _concatenated([np.asarray(part.offsets, dtype=np.int32) for part in parts], np.zeros((0, 2), np.int32))
+        words = [-1 if word is None else word for part in parts for word in part.word_ids]
+        return Spans(
+            ragged([part.ids for part in parts], rows, truncated),
+            places[:, 0],
+            places[:, 1],
+            np.asarray(words, dtype=np.int32),
+            _concatenated(counted, np.zeros(0, np.bool_)),
+        )
+
+    def _cutter(self, most: int, overlap: int) -> Any:
+        """Return a tokenizer that cuts so; a copy of its own for each way, since threads share them."""
+        if (most, overlap) not in self._cutters:
+            from tokenizers import Tokenizer
+
+            made = Tokenizer.from_str(self.backend.to_str())
+            made.enable_truncation(most, stride=overlap)
+            self._cutters[most, overlap] = made
+        return self._cutters[most, overlap]
 
     def count(self, texts: Sequence[str]) -> Ints:
         """Return the tokens of each text, uncut, special tokens left out."""
@@ -114,8 +164,25 @@ class Tokens:
 
     def decode(self, sequences: Sequence[Ints]) -> list[str]:
         """Return the texts of token id sequences, special tokens left out."""
+        if not len(sequences):
+            return []  # the tokenizer would make one empty text of no sequence
         texts = self.tokenizer.batch_decode([list(map(int, s)) for s in sequences], skip_special_tokens=True)
         return [text.strip() for text in texts]
+
+
+def _counted(part: Any, place: int, parts: int, overlap: int) -> npt.NDArray[np.bool_]:
+    """Return which tokens of a window count: of those that it shares with a neighbour, the half away from the edge."""
+    counted: npt.NDArray[np.bool_] = np.asarray(part.special_tokens_mask, dtype=np.int8) == 0
+    own = np.flatnonzero(counted)
+    if place:
+        counted[own[: overlap // 2]] = False
+    if place < parts - 1:
+        counted[own[len(own) - (overlap - overlap // 2) :]] = False
+    return counted
+
+
+def _concatenated(parts: list[Any], empty: Any) -> Any:
+    return np.concatenate(parts) if parts else empty
 
 
 def _max_tokens(config: dict[str, Any], declared: float) -> int:

@@ -1,8 +1,9 @@
 """Trains and scores the bundled sentiment adapter.
 
 ``python -m windrow.models.training --data DIR --out DIR`` reads ``DIR/<corpus>/<archive>``, each checked against its
-SHA-256, trains two adapters by the two recipes, and writes the mean of what they add to the weights: on film reviews
-it does better than either alone. Sums, and so the last digits of the weights, depend on processor and threads.
+SHA-256 before anything is trained. It trains two adapters by the two recipes, and writes the mean of what they add to
+the weights: on film reviews it does better than either alone. Sums, and so the last digits of the weights, depend on
+processor and threads.
 """
 
 from __future__ import annotations
@@ -11,16 +12,21 @@ import argparse
 import json
 import math
 import random
+import sys
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from windrow.console import show_error
+from windrow.errors import WindrowError
 from windrow.models.bundled import base_folder
 from windrow.models.corpora import (
     SEED,
     Example,
     Recipe,
+    check_archives,
     held_out_mr,
     labelled_sentences,
     product_sentences,
@@ -82,6 +88,7 @@ def train(rows: Sequence[Example], recipe: Recipe) -> tuple[dict[str, Any], Any]
     mean: list[Any] = []
     schedule = LambdaLR(optimizer, lambda step: min(step / warm, (steps - step) / (steps - warm)))
     for epoch in range(recipe.epochs):
+        began_s = time.monotonic()
         for chosen in _micro_batches([*map(len, encoded)], rng):
             inputs = tokenizer.pad({"input_ids": [encoded[i] for i in chosen]}, return_tensors="pt")
             truth = torch.tensor([rows[i][1] for i in chosen])
@@ -97,7 +104,8 @@ def train(rows: Sequence[Example], recipe: Recipe) -> tuple[dict[str, Any], Any]
                 mean = [weight.detach().clone() for weight in weights]
             for kept, weight in zip(mean, weights, strict=False):
                 kept.lerp_(weight.detach(), AVERAGING)
-        print(f"epoch {epoch} ended at loss {loss.item():.3f}", flush=True)
+        told = f"recipe of seed {recipe.seed}, epoch {epoch + 1} of {recipe.epochs}: "
+        print(f"{told}last loss {loss.item():.3f}, {(time.monotonic() - began_s) / 60:.1f} minutes", flush=True)
     for kept, weight in zip(mean, weights, strict=True):
         weight.data.copy_(kept)
     return get_peft_model_state_dict(model, save_embedding_layers=False), config
@@ -162,18 +170,30 @@ def evaluate(data_dir: Path, adapter: Path) -> dict[str, dict[str, float]]:
     return {name: _summary(pairs) for name, pairs in right.items()}
 
 
+def _train_all(data_dir: Path, out: Path) -> None:
+    """Train an adapter by each recipe; what is on disk is the mean of those that are done."""
+    check_archives(data_dir)
+    adapters: list[dict[str, Any]] = []
+    for recipe in RECIPES:
+        weights, config = train(training_rows(data_dir, recipe), recipe)
+        save_mean(adapters := [*adapters, weights], config, out)
+
+
 def main() -> None:
-    """Train unless told not to, then write the scores."""
+    """Train unless told not to, then write the scores; end with exit code 2 where an archive is missing."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of the corpora")
     parser.add_argument("--out", type=Path, required=True, help="folder of the adapter")
     parser.add_argument("--scores-only", action="store_true", help="score what --out holds")
-    if not (args := parser.parse_args()).scores_only:
-        adapters: list[dict[str, Any]] = []
-        for recipe in RECIPES:
-            weights, config = train(training_rows(args.data, recipe), recipe)
-            save_mean(adapters := [*adapters, weights], config, args.out)
-    (args.out / "scores.json").write_text(json.dumps(evaluate(args.data, args.out), indent=2) + "\n")
+    args = parser.parse_args()
+    try:
+        if not args.scores_only:
+            _train_all(args.data, args.out)
+        scores = evaluate(args.data, args.out)
+    except WindrowError as error:
+        show_error(error)
+        sys.exit(error.exit_code)
+    (args.out / "scores.json").write_text(json.dumps(scores, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Any
 
 from windrow.errors import ModelError
 
-__all__ = ["adapter_files", "head_outputs", "read_config", "tokenizer_files", "weight_files"]
+__all__ = ["adapter_files", "head_outputs", "read_config", "tensor_shapes", "tokenizer_files", "weight_files"]
 
 _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
@@ -26,7 +26,10 @@ _BESIDE = (
     "special_tokens_map.json",
     "added_tokens.json",
     "merges.txt",
+    "preprocessor_config.json",
     "generation_config.json",
+    "chat_template.jinja",
+    "chat_template.json",
 )
 _HEADS = ("classifier", "classifier.out_proj", "classification_head.out_proj", "score", "logits_proj")
 _ADAPTED = "base_model.model."
@@ -50,17 +53,17 @@ def weight_files(folder: Path, name: str) -> list[Path]:
             f"Model {name!r} lacks {', '.join(lost)}.", "complete the folder, or download the model again."
         )
     for file in found:
-        _shapes(file)
+        tensor_shapes(file)
     return found
 
 
 def tokenizer_files(folder: Path, name: str) -> list[Path]:
-    """Return the files of the tokenizer and of decoding.
+    """Return the files of the tokenizer, or of the image processor, and of decoding.
 
     Raises:
-        ModelError: There is no tokenizer.
+        ModelError: There is neither.
     """
-    if not any((folder / file).exists() for file in _TOKENIZERS):
+    if not any((folder / file).exists() for file in (*_TOKENIZERS, "preprocessor_config.json")):
         raise ModelError(
             f"Model {name!r} lacks its tokenizer (tokenizer.json).", "save the tokenizer into the same folder."
         )
@@ -79,7 +82,7 @@ def adapter_files(adapter: Path) -> list[Path]:
         raise ModelError(
             f"Adapter {str(adapter)!r} lacks {', '.join(lost)}.", "name a folder that PEFT's save_pretrained wrote."
         )
-    _shapes(files[1])
+    tensor_shapes(files[1])
     return [*files, *(file for file in [adapter / "labels.json"] if file.exists())]
 
 
@@ -100,10 +103,10 @@ def read_config(folder: Path, name: str) -> dict[str, Any]:
 def head_outputs(weights: list[Path], adapter: Path | None) -> int | None:
     """Return how many scores the classification head gives: the adapter's, else the model's; None if none is found."""
     if adapter:
-        found = _outputs(_shapes(adapter / "adapter_model.safetensors"), _ADAPTED)
+        found = _outputs(tensor_shapes(adapter / "adapter_model.safetensors"), _ADAPTED)
         if found:
             return found
-    sizes = (_outputs(_shapes(file), "") for file in weights)
+    sizes = (_outputs(tensor_shapes(file), "") for file in weights)
     return next((size for size in sizes if size), None)
 
 
@@ -112,7 +115,7 @@ def _outputs(shapes: dict[str, list[int]], prefix: str) -> int | None:
     return next((shape[0] for shape in heads if shape and len(shape) == 2), None)
 
 
-def _shapes(file: Path) -> dict[str, list[int]]:
+def tensor_shapes(file: Path) -> dict[str, list[int]]:
     """Return the shape of each tensor; only the header is read.
 
     Raises:

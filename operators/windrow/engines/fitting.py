@@ -1,0 +1,112 @@
+"""Which engines and numerics could run a model here, the rule's own choice first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+from windrow.engines.device import choose_precision
+from windrow.engines.devices import named_devices
+from windrow.errors import JobError
+
+__all__ = ["INSTALL", "OPENVINO_ABOVE_TEXTS", "Candidate", "candidates", "device_kind", "is_installed"]
+
+OPENVINO_ABOVE_TEXTS = 1000
+"""Fewer are scored before an export would be made."""
+CTRANSLATE2_ABOVE_TEXTS = 200
+"""Fewer are written before a conversion would be made."""
+
+INSTALL = {
+    "openvino": "pip install 'windrow[openvino]'",
+    "onnxruntime": "pip install 'windrow[onnxruntime]'",
+    "ctranslate2": "pip install 'windrow[ctranslate2]'",
+    "vllm": "pip install vllm, or leave engine out",
+}
+"""How to get the package that an engine needs, which has its name."""
+
+_ENCODERS = frozenset({"classify", "tag", "embed"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Able:
+    """What an engine can run; no heads named means all."""
+
+    devices: frozenset[str]
+    precisions: frozenset[str]
+    heads: frozenset[str] | None = None
+
+
+_ABLE = {
+    "openvino": _Able(frozenset({"cpu"}), frozenset({"fp32", "bf16", "int8"}), _ENCODERS),
+    "onnxruntime": _Able(frozenset({"cpu"}), frozenset({"fp32", "int8"}), _ENCODERS),
+    "ctranslate2": _Able(frozenset({"cpu"}), frozenset({"fp32", "bf16", "int8"}), frozenset({"generate"})),
+    "vllm": _Able(frozenset({"cuda"}), frozenset({"fp32", "bf16", "fp16"}), frozenset({"decode"})),
+    "torch": _Able(frozenset({"cpu", "cuda", "mps"}), frozenset({"fp32", "bf16", "fp16"})),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An engine and the numerics class it would run in."""
+
+    engine: str
+    precision: str
+
+
+def candidates(head: str, device: str, engine: str, precision: str, texts: int) -> list[Candidate]:
+    """Return what fits the job, the rule's choice first; what comes after it has to prove itself by measurement.
+
+    The rule depends on the texts of the partition, not on those left to score: so a killed run goes on as it began.
+
+    Args:
+        head: As in `EnginePlan`; ``decode`` where a decoder alone generates.
+        engine: As in the job; ``auto`` or a name.
+        precision: As in the job; ``auto`` or a numerics class.
+        texts: Distinct texts of the partition.
+
+    Raises:
+        JobError: The engine that the job names cannot run this head, device or precision.
+    """
+    native = choose_precision("auto", device)
+    asked = [precision] if precision != "auto" else list(dict.fromkeys([native, "int8", "fp32"]))
+    engines = (
+        [engine] if engine != "auto" else _installed(head, device, native if precision == "auto" else precision, texts)
+    )
+    found = [Candidate(name, kind) for name in engines for kind in asked if _fits(name, head, device, kind)]
+    if not found:
+        raise JobError(
+            f"Engine {engine!r} does not run {head} in {precision} on {device}.", "leave engine or precision out."
+        )
+    return found
+
+
+def is_installed(engine: str) -> bool:
+    """Tell whether the package of an engine is there."""
+    return engine not in INSTALL or find_spec(engine) is not None
+
+
+def _installed(head: str, device: str, precision: str, texts: int) -> list[str]:
+    """Return the installed engines, the rule's choice first."""
+    names = ["torch"]
+    if device_kind(device) == "cpu" and head in _ENCODERS and is_installed("openvino"):
+        names.insert(0 if texts >= OPENVINO_ABOVE_TEXTS else 1, "openvino")
+    if device_kind(device) == "cpu" and head in _ENCODERS and is_installed("onnxruntime"):
+        names.append("onnxruntime")
+    if device_kind(device) == "cpu" and head == "generate" and is_installed("ctranslate2"):
+        names.insert(0 if texts >= CTRANSLATE2_ABOVE_TEXTS and precision in {"fp32", "int8"} else 1, "ctranslate2")
+    return names
+
+
+def device_kind(device: str) -> str:
+    """Return ``cpu``, ``cuda`` or ``mps`` of one device or several.
+
+    >>> device_kind("cuda:0,cuda:1")
+    'cuda'
+    """
+    return named_devices(device)[0].partition(":")[0]
+
+
+def _fits(engine: str, head: str, device: str, precision: str) -> bool:
+    able = _ABLE[engine]
+    fits_head = able.heads is None or head in able.heads
+    return fits_head and device_kind(device) in able.devices and precision in able.precisions

@@ -7,7 +7,7 @@ from windrow.errors import SourceError
 from windrow.job import Job
 from windrow.sources.base import RowSource, require_columns
 
-__all__ = ["RowSource", "open_source", "require_columns"]
+__all__ = ["RowSource", "filled", "open_source", "require_columns"]
 
 
 def open_source(job: Job, partition: str | None) -> RowSource:
@@ -26,12 +26,13 @@ def open_source(job: Job, partition: str | None) -> RowSource:
         from windrow.sources.files import FileSource
 
         return FileSource(
-            job.located(_filled(place, partition)), {**dict.fromkeys(source.text, "string"), **source.types}
+            job.located(filled(place, partition)), {**dict.fromkeys(source.text, "string"), **source.types}
         )
     if source.hub:
         from windrow.sources.hub import HubSource
 
-        return HubSource(_filled(place, partition), _filled(source.split, partition), job.located)
+        split = filled(source.split, partition)
+        return HubSource(filled(place, partition), split, job.located, job.hub_connection)
     from windrow.sources.sql import open_query
 
     literal = "'" + (partition or "").replace("'", "''") + "'"
@@ -45,7 +46,7 @@ def needs_partition(job: Job) -> bool:
     return any("{partition}" in (text or "") for text in (source.path, source.hub, source.split, source.query))
 
 
-def _filled(place: str, partition: str | None) -> str:
+def filled(place: str, partition: str | None) -> str:
     """Put the partition into a path, so that it can name nothing outside its folder."""
     if "{partition}" not in place:
         return place

@@ -8,6 +8,7 @@ from typing import Protocol
 import pyarrow as pa
 
 from windrow.errors import SourceError, nearest
+from windrow.sources.since import Since
 
 __all__ = ["BATCH_ROWS", "RowSource", "require_columns", "sliced"]
 
@@ -26,8 +27,11 @@ class RowSource(Protocol):
         """
         ...
 
-    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    def batches(self, columns: Sequence[str], since: Since | None = None) -> Iterator[pa.RecordBatch]:
         """Yield record batches with exactly `columns`, in a stable order and in bounded memory.
+
+        Args:
+            since: Leave out the rows before it; its column is one of `columns`.
 
         Raises:
             SourceError: A part of the source is broken or lacks a column.

@@ -16,14 +16,17 @@ import fsspec
 import pyarrow as pa
 
 from windrow.errors import SourceError, nearest
+from windrow.filetimes import modified_s
 from windrow.job import redacted
 from windrow.sources.base import require_columns
 from windrow.sources.formats import FORMATS
 from windrow.sources.reading import Reading
+from windrow.sources.since import Since
 
 __all__ = ["FileSource", "sample_path"]
 
 SAMPLE_DAYS = 7
+SAMPLES = ("reviews", "abstracts", "chats", "films", "headlines", "notes")
 _KINDS = (OSError, EOFError, ValueError, KeyError, pa.ArrowException, zlib.error, lzma.LZMAError, csv.Error)
 _FIXES = {
     "conversion error": "name the column's type, for example source.types: {stars: string}.",
@@ -90,8 +93,9 @@ class FileSource:
         told = [schema for schema in schemas if schema.names]
         return told[0] if len(told) == 1 else _common(told)
 
-    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    def batches(self, columns: Sequence[str], since: Since | None = None) -> Iterator[pa.RecordBatch]:
         """Yield the rows file by file, with the types of `schema`."""
+        self.reading.wanted = since.expression() if since else None
         known = self.schema()
         if known.names:
             require_columns(known, columns, redacted(self.path))
@@ -103,7 +107,31 @@ class FileSource:
                     continue
                 require_columns(opened.schema, columns, f"file {name!r}")
                 for batch in opened.batches:
-                    yield _cast(batch.select(list(columns)), target, name)
+                    rows = _cast(batch.select(list(columns)), target, name)
+                    yield since.kept(rows) if since else rows
+
+    def narrow(self, since_us: int | None) -> int:
+        """Leave out the files that were last written before a moment.
+
+        Args:
+            since_us: Microseconds since 1970, by the clock of the file system; None leaves out nothing.
+
+        Returns:
+            The last moment at which any file was written, those left out included.
+
+        Raises:
+            SourceError: The file system does not tell when a file was written.
+        """
+        with _Told(redacted(self.path)):
+            times = [int(modified_s(self.fs.info(name)) * 1_000_000) for name in self.names]
+        if not all(times):
+            raise SourceError(
+                f"{redacted(self.path)!r} does not tell when its files were written.", "name a source.watermark column."
+            )
+        chosen = [place for place, time in enumerate(times) if since_us is None or time >= since_us]
+        self.names = [self.names[place] for place in chosen]
+        self.openers = [self.openers[place] for place in chosen]
+        return max(times)
 
     def malformed(self) -> list[str]:
         """Return the lines of text files that are no rows."""
@@ -160,7 +188,7 @@ def sample_path(url: str) -> str:
     name, _, day = url.removeprefix("windrow://").partition("/")
     folder = package_files("windrow.samples") / name
     if not folder.is_dir():
-        raise SourceError(f"There is no bundled sample {name!r}.", "use windrow://reviews/ or windrow://abstracts/.")
+        raise SourceError(f"There is no bundled sample {name!r}.", f"use one of: {', '.join(SAMPLES)}.")
     try:
         number = date.fromisoformat(PurePosixPath(day).stem[:10]).toordinal() % SAMPLE_DAYS
     except ValueError:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
+from pyarrow import compute
 
 from windrow.sources.base import BATCH_ROWS, sliced
 from windrow.sources.delimited import open_delimited
@@ -17,8 +18,11 @@ __all__ = ["FORMATS", "open_ipc", "open_parquet"]
 _BATCH_BYTES = 16 << 20
 
 
-def open_parquet(fs: Any, name: str, columns: Sequence[str] | None, reading: Reading) -> Opened:  # noqa: ARG001
-    """Open a Parquet file; record batches hold fewer rows where rows are long."""
+def open_parquet(fs: Any, name: str, columns: Sequence[str] | None, reading: Reading) -> Opened:
+    """Open a Parquet file; record batches hold fewer rows where rows are long.
+
+    Row groups whose statistics say that they hold nothing wanted are not read.
+    """
     from pyarrow import parquet
 
     file = parquet.ParquetFile(fs.open(name, "rb"), memory_map=False, pre_buffer=False)
@@ -26,7 +30,17 @@ def open_parquet(fs: Any, name: str, columns: Sequence[str] | None, reading: Rea
     groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
     longest = max((group.total_byte_size // max(group.num_rows, 1) for group in groups), default=0)
     rows = min(BATCH_ROWS, max(64, _BATCH_BYTES // max(longest, 1)))
-    return Opened(file.schema_arrow, file.iter_batches(batch_size=rows, columns=wanted))
+    chosen = list(range(len(groups))) if reading.wanted is None else _chosen(fs, name, reading.wanted)
+    return Opened(file.schema_arrow, file.iter_batches(batch_size=rows, row_groups=chosen, columns=wanted))
+
+
+def _chosen(fs: Any, name: str, wanted: compute.Expression) -> list[int]:
+    """Return the row groups that may hold wanted rows, by their statistics."""
+    from pyarrow import dataset
+
+    with fs.open(name, "rb") as file:
+        fragment = dataset.ParquetFileFormat().make_fragment(file)
+        return [group.id for group in fragment.subset(wanted).row_groups]
 
 
 def open_ipc(fs: Any, name: str, columns: Sequence[str] | None, reading: Reading) -> Opened:  # noqa: ARG001

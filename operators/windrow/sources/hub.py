@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from windrow.errors import SourceError, WindrowError, nearest
-from windrow.hub import hub_problem, is_commit, is_offline
+from windrow.hub import HubAccess, hub_access, hub_problem, is_commit, is_offline
+from windrow.job import redacted
 from windrow.sources.base import BATCH_ROWS, require_columns
+from windrow.sources.since import Since
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -31,10 +33,11 @@ class HubSource:
             that `Dataset.save_to_disk` wrote.
         split: Split to read.
         located: Makes a folder's path absolute.
+        connection: Id of the Hub's connection, if it is named.
     """
 
-    def __init__(self, name: str, split: str, located: Callable[[str], str]) -> None:
-        self.name, self.split = name, split
+    def __init__(self, name: str, split: str, located: Callable[[str], str], connection: str | None = None) -> None:
+        self.name, self.split, self.connection = name, split, connection
         self.folder = Path(located(name))
         self._dataset: Dataset | None = None
 
@@ -42,12 +45,13 @@ class HubSource:
         """Return the split's columns as Arrow types."""
         return self._open().features.arrow_schema.remove_metadata()
 
-    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    def batches(self, columns: Sequence[str], since: Since | None = None) -> Iterator[pa.RecordBatch]:
         """Yield the split's rows; no Python row is made on the way."""
         dataset = self._open()
         require_columns(self.schema(), columns, f"dataset {self.name!r}")
         for table in dataset.select_columns(list(columns)).with_format("arrow").iter(batch_size=BATCH_ROWS):
-            yield from table.select(list(columns)).to_batches()
+            for batch in table.select(list(columns)).to_batches():
+                yield since.kept(batch) if since else batch
 
     def malformed(self) -> list[str]:
         """Return nothing: a dataset has no malformed rows."""
@@ -89,10 +93,12 @@ class HubSource:
 
         whole, _, revision = self.name.partition("@")
         repo, _, configuration = whole.partition(":")
-        commit = self._commit(repo, revision)
+        access = self._access(datasets.config.HF_ENDPOINT)
+        commit = self._commit(repo, revision, access)
         datasets.disable_progress_bars()
+        options = {"token": access.token, "cache_dir": access.folder("datasets")}
         try:
-            builder = datasets.load_dataset_builder(repo, configuration or None, revision=commit)
+            builder = datasets.load_dataset_builder(repo, configuration or None, revision=commit, **options)
             if commit and builder.hash != commit:  # the library takes what it has of another revision
                 raise SourceError(
                     f"Dataset {self.name!r} is not in the cache at that revision.",
@@ -106,7 +112,17 @@ class HubSource:
         except Exception as error:  # builders of many formats and the network raise what they like
             raise self._problem(error, revision) from None
 
-    def _commit(self, repo: str, revision: str) -> str | None:
+    def _access(self, endpoint: str) -> HubAccess:
+        """Return how the Hub is reached; the library knows one endpoint, and no other is to see the token."""
+        access = hub_access(self.connection)
+        if access.endpoint and access.endpoint.rstrip("/") != endpoint.rstrip("/"):
+            raise SourceError(
+                f"Datasets are read from {redacted(endpoint)}, but the connection names {redacted(access.endpoint)}.",
+                f"set HF_ENDPOINT={redacted(access.endpoint)} where the job runs.",
+            )
+        return access
+
+    def _commit(self, repo: str, revision: str, access: HubAccess) -> str | None:
         """Return the commit of a revision; None if it is the newest one in the cache that will do."""
         from huggingface_hub import HfApi
         from huggingface_hub.errors import OfflineModeIsEnabled
@@ -114,7 +130,8 @@ class HubSource:
         if is_commit(revision):
             return revision
         try:
-            commit = str(HfApi().dataset_info(repo, revision=revision or None).sha)
+            api = HfApi(endpoint=access.endpoint, token=access.token)
+            commit = str(api.dataset_info(repo, revision=revision or None).sha)
         except OfflineModeIsEnabled:
             if not revision:
                 return None

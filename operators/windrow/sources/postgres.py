@@ -7,10 +7,10 @@ from contextlib import closing, contextmanager
 
 import pyarrow as pa
 
-from windrow.duck import first_line
 from windrow.errors import SourceError, WarehouseError
-from windrow.job import redacted
+from windrow.postgres import connect, driver, words
 from windrow.sources.base import require_columns, sliced
+from windrow.sources.since import Since
 from windrow.sources.sql import selected
 
 __all__ = ["PostgresQuery"]
@@ -31,10 +31,10 @@ class PostgresQuery:
         with self._run(selected(self.query)) as reader:
             return pa.schema([pa.field(f.name, _plain(f) or f.type) for f in reader.schema])
 
-    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    def batches(self, columns: Sequence[str], since: Since | None = None) -> Iterator[pa.RecordBatch]:
         """Yield the query's rows as they come."""
         require_columns(self.schema(), columns, "the query")
-        with self._run(selected(self.query, columns)) as reader:
+        with self._run(selected(self.query, columns, since)) as reader:
             target = pa.schema([pa.field(f.name, _known(f)) for f in reader.schema])
             for batch in sliced(reader):
                 arrays = [_as(column, field.type) for column, field in zip(batch.columns, target, strict=True)]
@@ -46,25 +46,15 @@ class PostgresQuery:
 
     @contextmanager
     def _run(self, statement: str) -> Iterator[pa.RecordBatchReader]:
-        try:
-            from adbc_driver_postgresql import dbapi
-        except ImportError:
-            raise SourceError("The PostgreSQL driver is not installed.", "pip install 'windrow[postgres]'.") from None
-        try:
-            connection = dbapi.connect(self.url)
-        except dbapi.Error as error:
-            raise WarehouseError(
-                f"{redacted(self.url)!r} cannot be reached: {_words(error)}",
-                "check host, user and password, then try again.",
-            ) from None
-        with closing(connection), closing(connection.cursor()) as cursor:
+        dbapi = driver()
+        with closing(connect(self.url)) as connection, closing(connection.cursor()) as cursor:
             try:
                 cursor.execute(statement)
                 yield cursor.fetch_record_batch()
             except (dbapi.Error, pa.ArrowException, OSError) as error:
                 if "ERROR:" in str(error) or isinstance(error, pa.ArrowException):
-                    raise SourceError(f"The query failed: {_words(error)}", "correct source.query.") from None
-                raise WarehouseError(f"The query broke off: {_words(error)}", "try again.") from None
+                    raise SourceError(f"The query failed: {words(error)}", "correct source.query.") from None
+                raise WarehouseError(f"The query broke off: {words(error)}", "try again.") from None
 
 
 def _plain(field: pa.Field) -> pa.DataType | None:
@@ -92,8 +82,3 @@ def _known(field: pa.Field) -> pa.DataType:
 def _as(column: pa.Array, kind: pa.DataType) -> pa.Array:
     stored = column.storage if isinstance(column.type, pa.OpaqueType) else column
     return stored if stored.type.equals(kind) else stored.cast(kind)
-
-
-def _words(error: Exception) -> str:
-    """Return the first line of a driver's message, passwords hidden."""
-    return redacted(first_line(error)) + "."

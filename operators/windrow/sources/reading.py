@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
+from pyarrow import compute
 
 from windrow.errors import SourceError, nearest
 
@@ -21,10 +22,17 @@ MALFORMED_SHOWN = 200
 
 @dataclass(slots=True)
 class Reading:
-    """What a reader is told, and what it reports back: types by column name, malformed lines."""
+    """What a reader is told, and what it reports back.
+
+    Attributes:
+        types: Arrow types by column name.
+        malformed: Lines that were no rows.
+        wanted: A reader may leave out rows that do not meet it.
+    """
 
     types: dict[str, str] = field(default_factory=dict)
     malformed: list[str] = field(default_factory=list)
+    wanted: compute.Expression | None = None
 
     def arrow_types(self) -> dict[str, pa.DataType]:
         """Return `types` as Arrow types.

@@ -12,6 +12,7 @@ import pyarrow as pa
 from windrow.duck import connect_patiently, first_line, is_locked, quoted
 from windrow.errors import SourceError, WarehouseError, nearest
 from windrow.sources.base import BATCH_ROWS, RowSource, require_columns
+from windrow.sources.since import Since
 
 __all__ = ["DuckDBQuery", "open_query", "selected"]
 
@@ -37,13 +38,14 @@ def open_query(query: str, url: str) -> RowSource:
     raise SourceError(f"source.url: {scheme!r} is no known kind of database{hint}", f"use one of: {', '.join(known)}.")
 
 
-def selected(query: str, columns: Sequence[str] = ()) -> str:
+def selected(query: str, columns: Sequence[str] = (), since: Since | None = None) -> str:
     """Return the statement that reads `columns` of a query; none of its rows where no column is named.
 
     The query stands on lines of its own, since it may end in a comment.
     """
     what = ", ".join(map(quoted, columns)) or "*"
-    return f"SELECT {what} FROM (\n{query}\n) AS q" + ("" if columns else " LIMIT 0")
+    where = f" WHERE {since.sql()}" if since else ""
+    return f"SELECT {what} FROM (\n{query}\n) AS q{where}" + ("" if columns else " LIMIT 0")
 
 
 class DuckDBQuery:
@@ -57,10 +59,10 @@ class DuckDBQuery:
         with self._run(selected(self.query)) as reader:
             return reader.schema
 
-    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    def batches(self, columns: Sequence[str], since: Since | None = None) -> Iterator[pa.RecordBatch]:
         """Yield the query's rows as they come."""
         require_columns(self.schema(), columns, "the query")
-        with self._run(selected(self.query, columns)) as reader:
+        with self._run(selected(self.query, columns, since)) as reader:
             yield from reader
 
     def malformed(self) -> list[str]:

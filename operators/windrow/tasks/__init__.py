@@ -12,14 +12,22 @@ from pydantic import ValidationError
 from windrow.errors import JobError, nearest
 from windrow.job import Job
 from windrow.models.resolve import ResolvedModel
-from windrow.tasks.base import Scored, Task
+from windrow.tasks.base import Scored, Task, engine_plan
 
-__all__ = ["TASKS", "Scored", "Task", "build_task", "fingerprint"]
+__all__ = ["TASKS", "Scored", "Task", "build_task", "engine_plan", "fingerprint"]
 
 TASKS = {
     "sentiment": "windrow.tasks.classification:Classification",
     "summarise": "windrow.tasks.summarise:summarise",
+    "classify": "windrow.tasks.classify:classify",
+    "generate": "windrow.tasks.generate:Generate",
+    "embed": "windrow.tasks.embed:Embed",
+    "entities": "windrow.tasks.entities:Entities",
+    "image_classify": "windrow.tasks.image_classify:ImageClassification",
+    "translate": "windrow.tasks.translate:Translation",
 }
+_FILES = {"generate": ("schema",)}
+"""Parameters that may name a file, relative to the job's."""
 
 
 def build_task(job: Job, model: ResolvedModel) -> Task:
@@ -33,8 +41,12 @@ def build_task(job: Job, model: ResolvedModel) -> Task:
     check_task(name)
     module, _, maker = TASKS[name].partition(":")
     make: Any = getattr(import_module(module), maker)
+    parameters = job.task.parameters
+    for file in _FILES.get(name, ()):
+        if isinstance(parameters.get(file), str):
+            parameters[file] = job.located(parameters[file])
     try:
-        task: Task = make(model, **job.task.parameters)
+        task: Task = make(model, **parameters)
     except ValidationError as error:
         raise _explain(name, error) from None
     return task

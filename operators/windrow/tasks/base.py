@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from windrow.engines.base import Engine
+from windrow.engines.base import Engine, EnginePlan
 from windrow.models.tokens import Tokens
 
-__all__ = ["Scored", "Task"]
+__all__ = ["Scored", "Task", "engine_plan"]
 
 
 @dataclass(slots=True)
@@ -38,10 +38,12 @@ class Task(Protocol):
 
     Attributes:
         name: As in the job.
-        head: What the checkpoint must have: ``classify``, ``embed`` or ``generate``.
+        head: What the checkpoint must have, as in `windrow.engines.EnginePlan`.
         version: Counts changes of the code that turns outputs into columns; part of the fingerprint.
         columns: The columns that it adds, of shape ``(rows,)`` each.
         labels: Number of classes, where there are any.
+
+    A task with head ``next`` also has ``candidates(tokens)``, which returns the token ids that stand for its classes.
     """
 
     name: str
@@ -61,3 +63,25 @@ class Task(Protocol):
     def score(self, prepared: Any, engine: Engine, tokens: Tokens) -> Scored:
         """Run the engine and turn its outputs into columns."""
         ...
+
+
+def engine_plan(task: Task, tokens: Tokens, engine: str, device: str, precision: str) -> EnginePlan:
+    """Return how a task's model is to be run.
+
+    Args:
+        task: Says the head, the number of labels and, with head ``next``, the candidates.
+        tokens: The model's tokenizer.
+        engine: Name in `windrow.engines.ENGINES`.
+        device: For example ``cpu``.
+        precision: Numerics class.
+    """
+    candidates = task.candidates(tokens) if isinstance(task, _Choosing) else ()
+    decoding = getattr(task, "decoding", None)
+    return EnginePlan(engine, task.head, device, precision, task.labels, candidates=candidates, decoding=decoding)
+
+
+@runtime_checkable
+class _Choosing(Protocol):
+    """A task whose classes are next tokens."""
+
+    def candidates(self, tokens: Tokens) -> tuple[int, ...]: ...

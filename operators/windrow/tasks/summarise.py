@@ -1,4 +1,4 @@
-"""Summaries: extractive with an encoder, abstractive with a seq2seq checkpoint."""
+"""Summaries: extractive with an encoder, abstractive with a seq2seq checkpoint or a chat model."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from windrow.errors import ModelError
+from windrow.errors import JobError, ModelError
 from windrow.models.resolve import ResolvedModel
 from windrow.tasks.base import Task
 
@@ -35,10 +35,26 @@ def summarise(model: ResolvedModel, **parameters: Any) -> Task:
     from windrow.tasks.extractive import Extractive
 
     asked = SummariseParameters(**parameters)
-    style = asked.style if asked.style != "auto" else "abstractive" if model.is_seq2seq else "extractive"
-    if style == "extractive" and not model.is_seq2seq:
+    writes = model.is_seq2seq or model.is_causal
+    style = asked.style if asked.style != "auto" else "abstractive" if writes else "extractive"
+    if style == "abstractive" and model.is_causal:
+        return _by_chat(asked)
+    if style == "extractive" and not writes:
         return Extractive(asked.max_words or 60, asked.redundancy)
     if style == "abstractive" and model.is_seq2seq:
         return Abstractive(model, asked.max_words, asked.prefix, asked.num_beams)
-    able = "an encoder (BERT, MiniLM …)" if style == "extractive" else "a seq2seq checkpoint (BART, T5, Pegasus …)"
+    able = "a seq2seq checkpoint (BART, T5, Pegasus …) or a chat model"
+    able = "an encoder (BERT, MiniLM …)" if style == "extractive" else able
     raise ModelError(f"Model {model.name!r} cannot make {style} summaries.", f"use {able}, or leave out task.style.")
+
+
+def _by_chat(asked: SummariseParameters) -> Task:
+    from windrow.tasks.chat_summary import ChatSummary
+
+    for name in ("prefix", "num_beams"):
+        if getattr(asked, name) is not None:
+            raise JobError(
+                f"task.{name} is for seq2seq checkpoints; a chat model has none.",
+                "leave it out, or write a prompt of your own with task generate.",
+            )
+    return ChatSummary(asked.max_words)

@@ -15,9 +15,13 @@ def can_hold(table: str, asked: str) -> bool:
 
     >>> can_hold("BIGINT", "INTEGER"), can_hold("INTEGER", "BIGINT"), can_hold("VARCHAR", "INTEGER")
     (True, False, False)
+    >>> can_hold("DOUBLE[]", "FLOAT[]")
+    True
     """
     if table == asked:
         return True
+    if table.endswith("[]") and asked.endswith("[]"):
+        return can_hold(table[:-2], asked[:-2])
     for chain in _CHAINS:
         if table in chain and asked in chain:
             return chain.index(table) >= chain.index(asked)
@@ -32,13 +36,16 @@ def can_hold(table: str, asked: str) -> bool:
 def widened(table: str, asked: str) -> str | None:
     """Return the type that a column must become to hold `asked`; None if no widening can.
 
-    >>> widened("INTEGER", "BIGINT"), widened("BIGINT", "VARCHAR")
-    ('BIGINT', None)
+    >>> widened("INTEGER", "BIGINT"), widened("BIGINT", "VARCHAR"), widened("FLOAT[]", "DOUBLE[]")
+    ('BIGINT', None, 'DOUBLE[]')
     """
     if can_hold(table, asked):
         return table
     if can_hold(asked, table):
         return asked
+    if table.endswith("[]") and asked.endswith("[]"):
+        inner = widened(table[:-2], asked[:-2])
+        return f"{inner}[]" if inner else None
     mine, theirs = _decimal(table), _decimal(asked)
     if mine and theirs:
         scale = max(mine[1], theirs[1])

@@ -9,6 +9,7 @@ from windrow.airflow import batch_inference
 
 @dag(schedule="@daily", start_date=datetime(2026, 1, 1), tags=["windrow"])
 def article_summaries() -> None:
+    """Summarise each abstract of the day in at most forty words of its own."""
     batch_inference(
         "article_summaries",
         source={

@@ -17,6 +17,7 @@ WAREHOUSE = "duckdb:///${WINDROW_HOME}/warehouse.duckdb"
 
 @dag(schedule="@daily", start_date=datetime(2026, 1, 1), tags=["windrow"])
 def review_sentiment() -> None:
+    """Score and summarise the reviews of the day, into a table each."""
     batch_inference(
         "review_sentiment",
         source=REVIEWS,

@@ -15,12 +15,14 @@ import os
 import secrets
 import shutil
 import socket
+import subprocess
 import sys
 from base64 import urlsafe_b64encode
 from contextlib import closing
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import IO
 
 import windrow
 from windrow.errors import StoreError, WindrowError
@@ -28,6 +30,8 @@ from windrow.errors import StoreError, WindrowError
 __all__ = ["AirflowHome", "free_port"]
 
 USER = "admin"
+LOCK_WAIT_S = 60
+"""How long one of Airflow's programs waits for SQLite while another writes; 5 are not enough on a busy machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +75,27 @@ class AirflowHome:
                 f"Folder {str(self.root)!r} cannot be written: {reason}.", "give another --home."
             ) from None
 
+    def migrate(self, log: IO[bytes]) -> None:
+        """Make Airflow's metadata, or bring them up to its version.
+
+        Raises:
+            WindrowError: They cannot be made.
+        """
+        command = [sys.executable, "-m", "airflow", "db", "migrate"]
+        done = subprocess.run(
+            command, env=self.environment(), cwd=self.root, stdout=log, stderr=subprocess.STDOUT, check=False
+        )
+        if done.returncode:
+            fix = f"read {log.name}; then remove {self.airflow}."
+            raise WindrowError("Airflow's metadata cannot be made.", fix)
+
     def environment(self, **more: str) -> dict[str, str]:
         """Return the environment of Airflow's programs; nothing of this shell's own Airflow is in it."""
         foreign = ("AIRFLOW", "_AIRFLOW", "__AIRFLOW", "WINDROW")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
         login = self._login()
         path = os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", "")])
+        direct = ",".join(dict.fromkeys(filter(None, (kept.get("NO_PROXY"), kept.get("no_proxy"), "127.0.0.1"))))
         settings = {
             "CORE__DAGS_FOLDER": str(self.dags),
             "CORE__LOAD_EXAMPLES": "False",
@@ -87,7 +106,7 @@ class AirflowHome:
             "API_AUTH__JWT_SECRET": login["jwt_secret"],
             "API__SECRET_KEY": login["secret_key"],
             "CORE__FERNET_KEY": login["fernet_key"],
-            "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.airflow}/airflow.db",
+            "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.airflow}/airflow.db?timeout={LOCK_WAIT_S}",
             "LOGGING__LOGGING_LEVEL": "WARNING",
             "USAGE_DATA_COLLECTION__ENABLED": "False",
             **more,
@@ -99,6 +118,8 @@ class AirflowHome:
             "WINDROW_HOME": str(self.root),
             "HF_HUB_OFFLINE": "1",
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+            "NO_PROXY": direct,
+            "no_proxy": direct,
             "PATH": path,
             "PYTHONWARNINGS": "ignore",
         }

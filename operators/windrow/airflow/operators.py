@@ -2,71 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import Asset, BaseOperator, XComArg
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk import XComArg
 
-from windrow.airflow.jobs import JobLike, read_job, templated
-from windrow.errors import Interrupted, JobError, WindrowError
+from windrow.airflow import telling
+from windrow.airflow.step import Step, ref_of
+from windrow.errors import JobError
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
-
-    from windrow.job import Job
-    from windrow.store import RunRef
+    from airflow.sdk import BaseNotifier, Context
 
 __all__ = ["InferOperator", "LoadOperator", "PublishOperator", "lane_count"]
 
-_EVENT = ("partition", "run_id", "rows_in", "rows_published", "rows_rejected", "texts_scored", "texts_reused", "labels")
 
-
-class _Step(BaseOperator):
-    """One step of a job.
-
-    Args:
-        job: Path of a job file (relative to the Dag file), a `windrow.Job`, or its fields as a mapping;
-            every text in it may be a template. Relative paths in the fields start at the Dag file.
-    """
-
-    template_fields: Collection[str] = ("job",)
-    ui_color = "#f4e8c8"
-
-    def __init__(self, *, job: JobLike, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.job = templated(job)
-
-    def on_kill(self) -> None:
-        """Stop where the step is; what has been scored is kept, and a retry goes on from there."""
-        raise Interrupted("The task was asked to stop; nothing was half published.", "run it again: it resumes.")
-
-    @contextmanager
-    def _working(self, context: Context) -> Iterator[Job]:
-        """Give the job, with Airflow's connections; an error that trying again cannot mend fails the task at once."""
-        from windrow.airflow.connections import airflow_url
-        from windrow.connections import resolving_with
-
-        try:
-            with resolving_with(airflow_url):
-                yield read_job(self.job, Path(context["dag"].fileloc).absolute().parent)
-        except WindrowError as error:
-            if error.retryable:
-                raise
-            raise AirflowFailException(str(error)) from error
-
-    def _do_render_template_fields(self, *args: Any, **kwargs: Any) -> None:
-        """Render, then hide the secrets of urls before the fields are shown or logged."""
-        from windrow.airflow.connections import mask_secrets
-
-        super()._do_render_template_fields(*args, **kwargs)
-        mask_secrets(self.job)
-
-
-class LoadOperator(_Step):
+class LoadOperator(Step):
     """Read the source of one partition, and stage the texts that have no prediction yet.
 
     Returns lanes for `InferOperator`, each a small reference: at most `lanes`, never more than there are
@@ -91,87 +43,105 @@ class LoadOperator(_Step):
             from windrow.load import load
 
             most = lane_count(self.lanes)
-            manifest = load(job, self._partition_of(job, context))
+            manifest = load(job, self._partition_of(self.partition, job, context))
+            self.tell_loaded(context, job, manifest)
         counts = ("rows_in", "rows_rejected", "texts_distinct", "texts_reused", "texts_to_score")
-        run = {**manifest.ref.to_dict(), **{name: getattr(manifest, name) for name in counts}}
-        context["ti"].xcom_push(key="run", value=run)
-        self.log.info("Loaded %s", run)
         count = min(most, len(manifest.shards))
+        run = {**manifest.ref.to_dict(), **{name: getattr(manifest, name) for name in counts}, "lanes": count}
+        context["ti"].xcom_push(key="run", value=run)
+        context["ti"].xcom_push(key=telling.LOAD, value=telling.told_by_load(job, manifest, count))
+        self.log.info("Loaded %s", run)
         return [{**manifest.ref.to_dict(), "lane": lane, "lanes": count} for lane in range(count)]
 
-    def _partition_of(self, job: Job, context: Context) -> str:
-        """Return the partition named by the author, or the default one."""
-        from windrow.airflow.partitions import default_partition
-        from windrow.sources import needs_partition
 
-        if self.partition not in {None, "", "None"}:
-            return str(self.partition)
-        return default_partition(context["dag_run"], context["dag"], strict=needs_partition(job))
-
-
-class InferOperator(_Step):
+class InferOperator(Step):
     """Score the texts of one lane that have no prediction yet; a retry goes on where it stopped.
 
-    Returns the lane's counts.
+    Returns the lane's counts. Where the Dag has a deadline, the log tells every half minute when the lane
+    will be done, by its measured texts per second, and at once if that will be too late.
 
     Args:
         lane: One of the lanes that `LoadOperator` returns; map over them with ``expand``.
+        on_late: Called once with the context when the Dag's deadline will be missed; the context then has
+            ``remaining`` (a `windrow.remaining.Remaining`) and ``due``. A notifier will do.
     """
 
     template_fields: Collection[str] = ("job", "lane")
 
-    def __init__(self, *, lane: Mapping[str, Any] | XComArg, **kwargs: Any) -> None:
+    def __init__(
+        self, *, lane: Mapping[str, Any] | XComArg, on_late: Callable[[Any], Any] | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.lane: Any = lane
+        self.on_late = on_late
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Score the lane; return its counts."""
         with self._working(context) as job:
+            from windrow.airflow.deadlines import LaneWatch
             from windrow.infer import infer
 
-            lane = self.lane
-            return asdict(infer(job, _ref(lane), lane=lane["lane"], lanes=lane["lanes"]))
+            lane, ref = self.lane, ref_of(self.lane)
+            watch, pace = LaneWatch(context, lane["lane"] + 1, self.on_late), telling.LaneProgress(context)
+            context["ti"].xcom_push(key=telling.LANE, value={**ref.to_dict(), "lane": lane["lane"]})
+            report = infer(job, ref, lane=lane["lane"], lanes=lane["lanes"], progress=watch, pace=pace)
+            pace.clear()
+            self.tell_scored(context, job, asdict(report))
+            return asdict(report)
 
 
-class PublishOperator(_Step):
+class PublishOperator(Step):
     """Replace the run's partition in the warehouse.
 
     Returns the receipt. Its counts are the ``extra`` of the events of all asset outlets
-    (see `windrow.airflow.table_asset`).
+    (see `windrow.airflow.table_asset`). Where a quality gate of the job asks, the task waits for a
+    person (Required Actions), in no worker: approval publishes, rejection fails it at once, and the
+    table stays as it was. The receipt tells who approved.
 
     Args:
         run: XCom ``run`` of `LoadOperator`: ``load.output["run"]``.
+        partitioned: Give the events the partition as their key, for Dags with a `PartitionedAssetTimetable`.
+            Airflow then triggers those alone, and no Dag that is scheduled on the asset without partitions.
+        approvers: Ids of the users who may answer; all who may act on the Dag unless given.
+        notifiers: Told when the task begins to wait.
     """
 
-    template_fields: Collection[str] = ("job", "run")
+    template_fields: Collection[str] = ("job", "run", "approvers")
 
-    def __init__(self, *, run: Mapping[str, Any] | XComArg, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        run: Mapping[str, Any] | XComArg,
+        partitioned: bool = False,
+        approvers: Sequence[str] = (),
+        notifiers: Sequence[BaseNotifier] = (),
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.run: Any = run
+        self.partitioned = partitioned
+        self.approvers = approvers
+        self.notifiers = notifiers
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Publish the run; return its receipt."""
+        return self._publish(context)
+
+    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
+        """Go on with a person's answer: publish the run, or fail."""
         with self._working(context) as job:
-            from windrow.publish import publish
+            from windrow.airflow.approval import keep_answer
 
-            receipt = publish(job, _ref(self.run)).to_dict()
-        for outlet in self.outlets:
-            if isinstance(outlet, Asset):
-                context["outlet_events"][outlet].extra.update({name: receipt[name] for name in _EVENT})
+            keep_answer(job, ref_of(self.run), event)
+        return self._publish(context)
+
+    def _publish(self, context: Context) -> dict[str, Any]:
+        with self._working(context) as job:
+            from windrow.airflow.approval import publish_or_ask
+
+            receipt = publish_or_ask(self, job, ref_of(self.run), context)
+            self._tell(context, job, receipt, self.partitioned, int(self.run.get("lanes", 1)))
         return receipt
-
-
-def _ref(fields: Any) -> RunRef:
-    """Return the run's reference from an XCom."""
-    from windrow.store import RunRef
-
-    try:
-        return RunRef(fields["job"], fields["partition"], fields["run_id"])
-    except (KeyError, TypeError):
-        raise JobError(
-            "The task was given no reference of a run.",
-            "pass what LoadOperator gives: its output to `lane`, output['run'] to `run`.",
-        ) from None
 
 
 def lane_count(given: int | str) -> int:

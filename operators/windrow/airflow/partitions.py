@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, time, tzinfo
-from typing import TYPE_CHECKING
+from datetime import datetime, tzinfo
+from typing import TYPE_CHECKING, Any
 
 from windrow.errors import JobError
+from windrow.partitions import partition_at
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG
@@ -34,13 +35,13 @@ def default_partition(dag_run: DagRunProtocol, dag: DAG, *, strict: bool = False
     Raises:
         JobError: `strict`, and the events that triggered the run name several partitions.
     """
-    if dag_run.partition_key:
-        return dag_run.partition_key
+    if key := _key(dag_run):
+        return key
     zone = _zone(dag)
     start = dag_run.data_interval_start
     if start is not None:
         is_point = start == dag_run.data_interval_end and dag_run.run_type == "manual"
-        return _day(start, zone) if is_point else _slice(start, zone)
+        return _day(start, zone) if is_point else partition_at(start, zone)
     named = sorted(_triggering_partitions(dag_run))
     if len(named) == 1:
         return named[0]
@@ -55,8 +56,14 @@ def default_partition(dag_run: DagRunProtocol, dag: DAG, *, strict: bool = False
 def _triggering_partitions(dag_run: DagRunProtocol) -> set[str]:
     """Return the partitions that the triggering asset events name."""
     events = dag_run.consumed_asset_events or ()
-    named = (event.partition_key or event.extra.get("partition") for event in events)
+    named = (_key(event) or event.extra.get("partition") for event in events)
     return {str(partition) for partition in named if partition}
+
+
+def _key(keyed: Any) -> str | None:
+    """Return the partition key of a run or an event; Airflow 3.1 knows none."""
+    key: str | None = getattr(keyed, "partition_key", None)
+    return key
 
 
 def _zone(dag: DAG) -> tzinfo:
@@ -67,11 +74,3 @@ def _zone(dag: DAG) -> tzinfo:
 
 def _day(moment: datetime, zone: tzinfo) -> str:
     return f"{moment.astimezone(zone):%Y-%m-%d}"
-
-
-def _slice(moment: datetime, zone: tzinfo) -> str:
-    """Name a slice by its start, without a colon, so that it may be part of a file's name."""
-    if moment.astimezone(zone).time() == time():
-        return _day(moment, zone)
-    exact = moment.astimezone(UTC)
-    return f"{exact:%Y-%m-%dT%H%M%SZ}" if exact.second else f"{exact:%Y-%m-%dT%H%MZ}"

@@ -13,6 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import import_module
 from typing import Any
@@ -34,12 +35,13 @@ Tell = Callable[..., None]
 def main(dag_id: str, days: Sequence[str], tell: Tell) -> int:
     """Run the Dag for each day; return 0 if Airflow could be asked to, whatever became of the tasks."""
     for name in _WARM:
-        import_module(name)
+        with suppress(ModuleNotFoundError):  # Airflow 3.1 has its Dags elsewhere
+            import_module(name)
     if not sys.stdin.readline():
         return 1
-    from airflow.dag_processing.dagbag import DagBag
+    from windrow.airflow.compat import read_dags
 
-    bag = DagBag(os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
+    bag = read_dags(os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
     dag = bag.dags.get(dag_id)
     if bag.import_errors or dag is None:
         tell(event="broken", errors=bag.import_errors or {dag_id: "there is no such Dag"})
@@ -49,10 +51,21 @@ def main(dag_id: str, days: Sequence[str], tell: Tell) -> int:
     watch.begin()
     for day in days:
         watch.day = day
+        began = datetime.now(UTC)
         run = dag.test(logical_date=datetime.fromisoformat(day).replace(tzinfo=UTC))
+        _say_when_it_began(run, began)
         states = {f"{task.task_id}[{task.map_index}]": str(task.state) for task in run.get_task_instances()}
         tell(event="run", day=day, state=str(run.state), tasks=states)
     return 0
+
+
+def _say_when_it_began(run: Any, began: datetime) -> None:
+    """Give a run its true start: `dag.test` writes the logical date there, and the page would show hours."""
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        run.start_date = began
+        session.merge(run)
 
 
 class _Watch:
@@ -66,7 +79,8 @@ class _Watch:
     def begin(self) -> None:
         """Listen to the tasks of this process."""
         from airflow.listeners import hookimpl
-        from airflow.sdk.listener import get_listener_manager
+
+        from windrow.airflow.compat import add_listener
 
         watch = self
 
@@ -83,8 +97,7 @@ class _Watch:
             def on_task_instance_failed(self, task_instance: Any, error: object) -> None:
                 watch.ended(task_instance, "failed", error)
 
-        manager: Any = get_listener_manager()
-        manager.add_listener(Listener())
+        add_listener(Listener())
 
     def ended(self, task_instance: Any, state: str, error: object = "") -> None:
         """Tell how a task ended, and after how long."""

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import sys
-import threading
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any, NoReturn
 
 import typer
 
 from windrow import __version__
-from windrow.console import ProgressWatcher, quiet, show_error, show_facts, show_receipt, show_table, stderr
-from windrow.errors import Interrupted, JobError, WindrowError
-from windrow.job import Job, windrow_home
+from windrow.command_end import end_with
+from windrow.console import ProgressWatcher, quiet, run_told, show_error, show_facts, show_receipt, show_table, stderr
+from windrow.errors import WindrowError
+from windrow.job import Job, default_store, windrow_home
+from windrow.receipt import Receipt
 
 __all__ = ["app", "main"]
 
@@ -27,8 +25,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-_stopping = threading.Event()
 
 JobFile = Annotated[str, typer.Argument(metavar="JOB", help="Job file (YAML)")]
 Partition = Annotated[str | None, typer.Option(help="Slice of the target table, for example a day")]
@@ -51,13 +47,17 @@ def run(
     job: JobFile,
     partition: Partition = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Read at most so many rows of the source")] = None,
+    full: Annotated[bool, typer.Option("--full", help="Read the whole source, whatever source.since says")] = False,
+    approve: Annotated[bool, typer.Option("--approve", help="Publish although a quality gate asks about it")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Score one partition and publish it: load, infer, publish."""
     from windrow.steps import run as run_steps
 
     with ProgressWatcher() as watcher:
-        receipt = run_steps(Job.from_file(job), partition, limit=limit, watcher=watcher)
+        asked = Job.from_file(job)
+        person = _user() if approve else None
+        receipt = run_steps(asked, partition, limit=limit, full=full, approved_by=person, watcher=watcher)
     if as_json:
         _print_json(receipt.to_dict())
     else:
@@ -77,18 +77,36 @@ def check(job: JobFile, partition: Partition = None, as_json: AsJson = False) ->
 
 
 @app.command()
+def preflight(
+    dag: Annotated[str, typer.Argument(metavar="DAG_ID", help="Id of a Dag")],
+    dags: Annotated[Path | None, typer.Option(help="Dags folder or file; Airflow's own unless given")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell which pool, queue, connection or device a Dag lacks here, and the command that creates it."""
+    from windrow.preflight import missing_for
+
+    found = missing_for(dag, dags)
+    if as_json:
+        _print_json(found)
+    elif not found:
+        show_facts("Nothing is missing.", {"dag": dag})
+    for missing in found if not as_json else ():
+        show_error(WindrowError(f"{missing['task']}: {missing['problem']}", missing["fix"]))
+    if found:
+        raise typer.Exit(2)
+
+
+@app.command()
 def plan(job: JobFile, partition: Partition = None, as_json: AsJson = False) -> None:
     """Tell counts, tokens and time of a run; nothing is scored beyond a small pilot."""
+    from windrow.console import show_plan
     from windrow.inspect import plan_job
 
     facts = plan_job(Job.from_file(job), partition)
     if as_json:
         _print_json(facts)
     else:
-        show_facts(
-            "A run would do this.",
-            {name: f"{value:,}" if isinstance(value, int) else str(value) for name, value in facts.items()},
-        )
+        show_plan(facts)
 
 
 @app.command()
@@ -97,8 +115,8 @@ def explain(
     key: Annotated[list[str], typer.Option(help="Value of the key column; once for each key column")],
     as_json: AsJson = False,
 ) -> None:
-    """Tell which run, model and partition made a row's value."""
-    from windrow.inspect import explain_row
+    """Tell which run, model bytes, engine, text and partition made a row's value, and what was there before."""
+    from windrow.history import explain_row
 
     found = explain_row(Job.from_file(job), key)
     if as_json:
@@ -108,6 +126,53 @@ def explain(
         show_facts("Published row", {name: str(value) for name, value in row.items()})
     for row in found["rejects"]:
         show_facts("Rejected row", {name: str(value) for name, value in row.items()})
+    show_facts("Runs of the partition, newest first", {run["run_id"]: run_told(run) for run in found["history"]})
+
+
+@app.command()
+def backfill(
+    job: JobFile,
+    first: Annotated[str, typer.Option("--from", help="First partition: a day or a moment, in UTC")],
+    last: Annotated[str, typer.Option("--to", help="Last partition")],
+    every: Annotated[str, typer.Option(help="Length of a partition: hour, day, week or month")] = "day",
+    missing: Annotated[bool, typer.Option("--missing", help="Leave out partitions that are published")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run the job for every partition of a span of time, oldest first."""
+    from windrow.backfill import backfill as run_all
+    from windrow.partitions import partitions_between
+
+    def told(receipt: Receipt) -> None:
+        if as_json:
+            _print_json(receipt.to_dict())
+        else:
+            show_receipt(receipt)
+
+    run_all(Job.from_file(job), list(partitions_between(first, last, every)), missing, told)
+
+
+@app.command()
+def forget(
+    job: JobFile,
+    key: Annotated[
+        list[str] | None, typer.Option(help="Value of the key column; once for each key column, for each row")
+    ] = None,
+    keys_file: Annotated[
+        Path | None, typer.Option("--keys", metavar="FILE", help="CSV file with a line of the key columns' names")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Remove the rows of some keys everywhere: table, rejects, runs and predictions. Stop the job's runs before."""
+    from windrow.forget import forget as remove
+    from windrow.forget import given_keys
+
+    asked = Job.from_file(job)
+    receipt = remove(asked, given_keys(asked, key or [], keys_file))
+    if as_json:
+        _print_json(receipt)
+    else:
+        show_facts("Forgotten", {name: str(value) for name, value in receipt.items()})
+        stderr.print("What the source still holds comes back with the next run.")
 
 
 @app.command()
@@ -136,7 +201,7 @@ def store(
     """Show what runs and predictions take up; prune them by age."""
     from windrow.upkeep import compact_all, prune, store_sizes
 
-    where = url or str(windrow_home() / "store")
+    where = url or default_store()
     facts: dict[str, Any] = {"store": where}
     if prune_older_than is not None:
         facts["pruned_files"] = prune(where, prune_older_than)
@@ -173,63 +238,17 @@ def demo(
 
 def main() -> NoReturn:
     """Run the command; every failure becomes a few lines and an exit code."""
-    _stopping.clear()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
+    end_with(lambda: app(standalone_mode=False))
+
+
+def _user() -> str:
+    """Name who runs the command; a container may have no name for its user."""
+    import getpass
+
     try:
-        code = app(standalone_mode=False) or 0
-        if code == Interrupted.exit_code:
-            raise KeyboardInterrupt
-    except (Exception, KeyboardInterrupt) as error:
-        code = _told(error)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    if code == Interrupted.exit_code:
-        os._exit(code)
-    sys.exit(code)
-
-
-def _told(error: Exception | KeyboardInterrupt) -> int:
-    """Show what ended the command and return its exit code; after a signal, that is the reason for all that fails."""
-    if _stopping.is_set() or isinstance(error, KeyboardInterrupt | typer.Abort):
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
-        error = Interrupted("Interrupted; nothing was half published.", "run the same command again: it resumes.")
-    if isinstance(error, typer.Exit):
-        return int(error.exit_code)
-    if isinstance(error, WindrowError):
-        show_error(error)
-        return error.exit_code
-    return _unforeseen(error)
-
-
-def _unforeseen(error: Exception) -> int:
-    """Tell about a wrong call or an error that nobody foresaw; the traceback is kept for a report."""
-    if hasattr(error, "format_message"):
-        show_error(JobError(error.format_message(), "windrow --help lists commands and options."))
-        return 2
-    import traceback
-
-    folder = windrow_home()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = folder / "last-error.txt"
-        file.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
-        where = f"report it with {file}"
-    except OSError:
-        where = "report it"
-    show_error(
-        WindrowError(
-            f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}",
-            f"this is a fault of Windrow; {where}.",
-        )
-    )
-    return 1
-
-
-def _stop(*_: int | FrameType | None) -> None:
-    _stopping.set()
-    raise KeyboardInterrupt
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return f"user {os.getuid()}"
 
 
 def _print_json(value: Any) -> None:

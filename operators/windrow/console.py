@@ -25,7 +25,7 @@ from windrow.errors import WindrowError
 from windrow.manifest import Manifest
 from windrow.receipt import Receipt
 
-__all__ = ["ProgressWatcher", "quiet", "show_error", "show_facts", "show_receipt", "show_table", "stderr"]
+__all__ = ["ProgressWatcher", "quiet", "run_told", "show_error", "show_facts", "show_receipt", "show_table", "stderr"]
 
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 _LONGEST_CELL = 60
@@ -98,13 +98,56 @@ def show_receipt(receipt: Receipt, console: Console = stderr) -> None:
         "texts": f"{receipt.texts_distinct:,} distinct: {reused}",
         "labels": ", ".join(f"{label} {count:,}" for label, count in receipt.labels.items()),
         "rejects": ", ".join(f"{reason} {count:,}" for reason, count in receipt.rejects.items()),
+        "deleted": f"{receipt.rows_deleted:,} rows in the source" if receipt.rows_deleted else "",
         "truncated": f"{receipt.rows_truncated:,} rows" if receipt.rows_truncated else "",
+        "quality": _quality(receipt.quality),
         "seconds": f"{receipt.seconds.total:.1f} (load {receipt.seconds.load:.1f}, infer {receipt.seconds.infer:.1f}, "
         f"publish {receipt.seconds.publish:.1f}); {receipt.tokens_per_s:,.0f} tokens/s",
         "model": f"{receipt.model} @ {receipt.revision[:12]}, {receipt.engine} {receipt.precision} on {receipt.device}",
+        "fell back": "; ".join(receipt.choice.get("fallbacks", ())),
         "table": f"{receipt.table} in {receipt.warehouse}, partition {receipt.partition}",
     }
     show_facts(f"{receipt.job}: published", facts, console)
+
+
+def _quality(quality: Mapping[str, Any]) -> str:
+    """Say how many gates passed, and what the others found."""
+    checks = quality.get("checks", ())
+    passed = sum(check["status"] == "pass" for check in checks)
+    others = [f"{check['name']} {check['status']} ({check['detail']})" for check in checks if check["status"] != "pass"]
+    return "; ".join([f"{passed} of {len(checks)} checks pass", *others]) if checks else ""
+
+
+def run_told(run: Mapping[str, Any]) -> str:
+    """Tell a run of the ledger in a line: when, which partition, model and rows."""
+    rows = f"{run['rows_in']:,} in = {run['rows_published']:,} published + {run['rows_rejected']:,} rejected"
+    when = f"{run['finished_at']:%Y-%m-%d %H:%M:%S}"
+    return f"{when}, partition {run['partition']}: {rows}; {run['model']} @ {run['revision'][:12]}"
+
+
+def show_plan(facts: Mapping[str, Any], console: Console = stderr) -> None:
+    """Print what a run would do, and what was measured to choose its engine."""
+    shown = {name: value for name, value in facts.items() if name != "choice"}
+    show_facts("A run would do this.", {name: _fact(value) for name, value in shown.items()}, console)
+    choice = facts.get("choice") or {}
+    if choice:
+        console.print(f"[bold]{escape(choice['engine'])} in {escape(choice['precision'])}[/bold]: "
+                      f"{escape(choice['reason'])}")  # fmt: skip
+    if choice.get("trials"):
+        names = ("engine", "precision", "token_budget", "texts", "texts_per_s", "share", "shift", "refused")
+        columns = {name: [_fact(trial[name]) for trial in choice["trials"]] for name in names}
+        show_table(pa.table(columns), console, "Measured on a sample of the texts; agreement is with fp32")
+
+
+def _fact(value: Any) -> str:
+    """Return a value as a person reads it."""
+    if isinstance(value, list | tuple):
+        return " to ".join(map(_fact, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return "" if value is None else str(value)
 
 
 def show_facts(title: str, facts: Mapping[str, str], console: Console = stderr) -> None:

@@ -87,14 +87,10 @@ def _run_dag(place: AirflowHome, days: Sequence[str], out: Console) -> dict[str,
     """
     log = place.airflow / "demo.log"
     rehearsal = [sys.executable, "-m", "windrow.airflow.rehearsal", DAG_ID, *days]
-    migrate = [sys.executable, "-m", "airflow", "db", "migrate"]
     events = []
     status = out.status("Preparing Airflow and the models' libraries")
     with log.open("wb") as sink, status, _started(place, rehearsal, sink) as dag:
-        with _started(place, migrate, sink) as migration:
-            migration.communicate()
-        if migration.returncode:
-            raise WindrowError("Airflow's metadata cannot be made.", f"read {log}; then remove {place.airflow}.")
+        place.migrate(sink)
         out.print("  Airflow's metadata are ready")
         status.update("Running the Dag")
         for event in _events(dag):

@@ -5,14 +5,16 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 import pyarrow as pa
 
-__all__ = ["Config", "connect_patiently", "execute", "first_line", "is_locked", "literal", "quoted"]
+__all__ = ["Config", "connect_patiently", "execute", "first_line", "is_locked", "literal", "patiently", "quoted"]
 
+T = TypeVar("T")
 Config = dict[str, str | bool | int | float | list[str]]
 
 _LOCK_WORDS = ("Could not set lock", "being used by another process", "Conflicting lock")
@@ -38,7 +40,7 @@ def literal(text: object) -> str:
 
 
 def execute(
-    con: duckdb.DuckDBPyConnection, statement: str, arriving: pa.Table | None = None
+    con: duckdb.DuckDBPyConnection, statement: str, arriving: pa.Table | pa.RecordBatchReader | None = None
 ) -> duckdb.DuckDBPyConnection:
     """Run a statement that may take long; a signal stops it at once.
 
@@ -53,7 +55,7 @@ def execute(
     """
     done: Future[duckdb.DuckDBPyConnection] = Future()
 
-    def work(arriving: pa.Table | None) -> None:  # noqa: ARG001 (DuckDB finds it by name)
+    def work(arriving: pa.Table | pa.RecordBatchReader | None) -> None:  # noqa: ARG001 (DuckDB finds it by name)
         try:
             done.set_result(con.execute(statement))
         except BaseException as error:
@@ -80,13 +82,22 @@ def connect_patiently(path: str, read_only: bool, config: Config, wait_s: float)
     Raises:
         duckdb.Error: It cannot be opened, or not within `wait_s` seconds.
     """
+    return patiently(lambda: duckdb.connect(path, read_only=read_only, config=config), wait_s)
+
+
+def patiently(work: Callable[[], T], wait_s: float, passes: Callable[[duckdb.Error], bool] = is_locked) -> T:
+    """Return what `work` returns, trying again with back-off while its error `passes`, as that of a held file does.
+
+    Raises:
+        duckdb.Error: It fails for another reason, or still fails after `wait_s` seconds.
+    """
     deadline = time.monotonic() + wait_s
     pause_s = 0.05
     while True:
         try:
-            return duckdb.connect(path, read_only=read_only, config=config)
+            return work()
         except duckdb.Error as error:
-            if not is_locked(error) or time.monotonic() > deadline:
+            if not passes(error) or time.monotonic() > deadline:
                 raise
         time.sleep(pause_s * (0.5 + random.random()))
         pause_s = min(2.0, pause_s * 1.6)

@@ -5,6 +5,7 @@ WindrowError                what happened, how to fix it, whether trying again h
 │   ├── SourceError         a file, query or column of the source            exit 2
 │   ├── ModelError          the model's files, format or head                exit 2
 │   │   └── ExportError     an engine cannot take the model; torch can       exit 2
+│   ├── LimitError          the run would go beyond the job's hours or cost  exit 2
 │   └── SchemaError         the table has a shape that the job cannot fill   exit 2
 ├── StoreError              runs and predictions cannot be read or written   exit 1, retryable
 ├── HubError                the Hugging Face Hub cannot be reached           exit 1, retryable
@@ -12,6 +13,7 @@ WindrowError                what happened, how to fix it, whether trying again h
 ├── WarehouseError          the warehouse cannot be reached or written       exit 1, retryable
 │   └── FencedError         a later run of this partition has published      exit 1
 ├── AuditError              the audit refused to publish                     exit 3
+│   └── ReviewError         a gate asks for a person's decision first        exit 3
 └── Interrupted             a person or the system asked to stop             exit 130, retryable
 """
 
@@ -28,7 +30,9 @@ __all__ = [
     "HubError",
     "Interrupted",
     "JobError",
+    "LimitError",
     "ModelError",
+    "ReviewError",
     "SchemaError",
     "SourceError",
     "StoreError",
@@ -80,6 +84,10 @@ class ExportError(ModelError):
     """An engine cannot take the model, or gives other outputs than PyTorch; `torch` runs it."""
 
 
+class LimitError(JobError):
+    """The run would take more hours or cost more than the job allows."""
+
+
 class SchemaError(JobError):
     """The target table exists with a shape that the job cannot fill."""
 
@@ -118,6 +126,10 @@ class AuditError(WindrowError):
     """The audit refused to publish; the warehouse is as it was."""
 
     exit_code = 3
+
+
+class ReviewError(AuditError):
+    """A quality gate wants a person to decide; the run waits, and the warehouse is as it was."""
 
 
 class Interrupted(WindrowError):  # noqa: N818 (a request, not a fault)

@@ -1,15 +1,74 @@
-"""What goes wrong between here and the Hugging Face Hub, in words; for models and datasets alike."""
+"""How the Hugging Face Hub is reached, and what goes wrong there, in words; for models and datasets alike."""
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import parse_qsl, unquote, urlsplit
 
+from windrow.connections import url_in_environment
 from windrow.errors import HubError, JobError, WindrowError
 
-__all__ = ["hub_problem", "is_commit", "is_offline"]
+__all__ = ["HubAccess", "hub_access", "hub_problem", "is_commit", "is_offline", "reaching_hub_with"]
 
 _RETRYABLE_STATUS = {408, 429}
+
+
+@dataclass(frozen=True, slots=True)
+class HubAccess:
+    """How the Hub is reached; what is None is as the Hub's own client has it (``HF_TOKEN``, ``HF_ENDPOINT`` …).
+
+    Attributes:
+        token: Who asks; never shown.
+        endpoint: Url of the Hub, or of a mirror of it.
+        cache: Folder of what has been downloaded, as ``HF_HOME``: ``hub`` and ``datasets`` lie in it.
+    """
+
+    token: str | None = field(default=None, repr=False)
+    endpoint: str | None = None
+    cache: str | None = None
+
+    def folder(self, kind: str) -> str | None:
+        """Return the folder of the cache for ``hub`` or ``datasets``; None where the client's own is used."""
+        return str(Path(self.cache).expanduser() / kind) if self.cache else None
+
+
+def _from_environment(connection: str | None) -> HubAccess:
+    """Read ``$WINDROW_CONN_<ID>``: ``https://:token@host?cache=folder``; what it leaves out is the client's own."""
+    if connection is None:
+        return HubAccess()
+    parts = urlsplit(url_in_environment(connection))
+    host = parts.netloc.rpartition("@")[2]
+    cache = dict(parse_qsl(parts.query)).get("cache")
+    token = unquote(parts.password or "") or None
+    return HubAccess(token, f"{parts.scheme}://{host}{parts.path}" if host else None, cache)
+
+
+_finder: ContextVar[Callable[[str | None], HubAccess]] = ContextVar("finder", default=_from_environment)
+
+
+def hub_access(connection: str | None) -> HubAccess:
+    """Return how the Hub is reached through a connection; None means the default one, if there is any.
+
+    Raises:
+        JobError: The connection is not known.
+    """
+    return _finder.get()(connection)
+
+
+@contextmanager
+def reaching_hub_with(find: Callable[[str | None], HubAccess]) -> Iterator[None]:
+    """Let `find` turn connection ids into ways to the Hub, while the context lasts."""
+    token = _finder.set(find)
+    try:
+        yield
+    finally:
+        _finder.reset(token)
 
 
 def is_commit(revision: str) -> bool:

@@ -1,34 +1,40 @@
-"""Looking without doing: check, plan, explain, models, schema."""
+"""Looking without doing: check, plan, models, schema."""
 
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 from typing import Any
 
 import pyarrow as pa
 
-from windrow.engines import Engine, EnginePlan, check_engine, open_first
+from windrow.engines import check_engine
 from windrow.engines.device import choose_device, choose_precision
-from windrow.errors import JobError, ModelError
+from windrow.errors import ModelError
+from windrow.fitting import carried_columns, check_table
+from windrow.incremental import open_rows
 from windrow.job import Job, redacted
-from windrow.load import carried_columns, check_table, load, partition_of
-from windrow.manifest import Manifest
+from windrow.load import load, partition_of
 from windrow.models import resolve
 from windrow.models.bundled import BUNDLED, base_folder
-from windrow.models.tokens import Tokens
-from windrow.sources import open_source
+from windrow.pilot import estimate, hours_allowed
+from windrow.pilot.rehearsal import measured
+from windrow.quality.measure import check_gates
+from windrow.receipt import utc_now
 from windrow.store import Store
-from windrow.tasks import Task, build_task, check_task
-from windrow.warehouses import open_warehouse
+from windrow.tasks import build_task, check_task
 
-__all__ = ["bundled_models", "check_job", "explain_row", "job_schema", "plan_job"]
+__all__ = ["bundled_models", "check_job", "job_schema", "plan_job"]
 
-_PILOT_TEXTS = 256
-_PILOT_S = 8.0
-_PILOT_STEP = 16
 _PARAMETERS = {
     "sentiment": "windrow.tasks.classification:ClassificationParameters",
     "summarise": "windrow.tasks.summarise:SummariseParameters",
+    "classify": "windrow.tasks.classify:ClassifyParameters",
+    "generate": "windrow.tasks.generate:GenerateParameters",
+    "embed": "windrow.tasks.embed:EmbedParameters",
+    "entities": "windrow.tasks.entities:EntitiesParameters",
+    "image_classify": "windrow.tasks.image_classify:ImageParameters",
+    "translate": "windrow.tasks.translate:TranslateParameters",
 }
 
 
@@ -42,7 +48,8 @@ def check_job(job: Job, partition: str | None = None) -> dict[str, Any]:
     check_task(job.task.name)
     model = resolve(job)
     task = build_task(job, model)
-    source = open_source(job, partition)
+    check_gates(job.quality, task)
+    source = open_rows(job, partition)
     carried = carried_columns(job, source, task)
     untyped = tuple(f.name for f in carried if pa.types.is_null(f.type))
     check_table(job, task, carried, untyped)
@@ -63,17 +70,24 @@ def plan_job(job: Job, partition: str | None = None) -> dict[str, Any]:
     """Count what a run would do and time a small pilot; its few predictions are thrown away.
 
     Returns:
-        Rows, texts, tokens (estimated from the pilot's), texts per second and seconds.
+        Rows, texts, tokens (estimated from the pilot's), rows and texts per second, seconds with their 95 % interval,
+        when a run that begins now would be done, the choice of the engine with what was measured, and the cost where
+        the job has a price.
     """
-    manifest = load(job, partition)
+    began = time.monotonic()
+    manifest = load(job, partition, spends=False)
+    before_s = time.monotonic() - began - manifest.pilot_s  # a run finds the pilot done
     store = Store(job.store_url)
     try:
-        pilot = _pilot(job, manifest, store)
+        timing, tokens, opened_s = measured(job, manifest, store) if manifest.texts_to_score else (None, 0, 0.0)
     finally:
         store.remove([manifest.ref.folder])
-    return {
+    found = estimate(job, tokens, manifest.rows_in, timing)
+    before_s += opened_s
+    facts: dict[str, Any] = {
         "job": job.name,
         "partition": manifest.ref.partition,
+        "since": manifest.since,
         "rows_in": manifest.rows_in,
         "rows_rejected": manifest.rows_rejected,
         "texts_distinct": manifest.texts_distinct,
@@ -81,91 +95,23 @@ def plan_job(job: Job, partition: str | None = None) -> dict[str, Any]:
         "texts_to_score": manifest.texts_to_score,
         "device": manifest.device,
         "precision": manifest.precision,
-        **pilot,
+        "engine": manifest.engine,
+        "tokens": tokens,
+        "texts_per_s": round(timing.texts_per_s, 1) if timing else 0.0,
+        "rows_per_s": round(manifest.rows_in / max(1e-9, before_s + found.seconds), 1),
+        "estimated_s": round(before_s + found.seconds, 1),
+        "interval_s": [round(before_s + found.low_s, 1), round(before_s + found.high_s, 1)],
+        "finished_at": (utc_now() + timedelta(seconds=before_s + found.seconds)).isoformat(timespec="seconds"),
+        "choice": manifest.choice,
     }
-
-
-def _pilot(job: Job, manifest: Manifest, store: Store) -> dict[str, Any]:
-    """Score a sample spread over all shards for some seconds."""
-    left = manifest.texts_to_score
-    if not left:
-        return {"tokens": 0, "texts_per_s": 0.0, "estimated_s": round(manifest.load_s, 1)}
-    model = resolve(job)
-    task = build_task(job, model)
-    tokens = Tokens(model)
-    sample = _sample(store, manifest)
-    plan = EnginePlan(manifest.engine, task.head, manifest.device, manifest.precision, task.labels)
-    engine = open_first(plan, model, job.engine)
-    try:
-        scored, read, texts_per_s = _timed(task, engine, tokens, sample)
-    finally:
-        engine.close()
-    return {
-        "engine": engine.plan.engine,
-        "tokens": round(read / scored * left),
-        "texts_per_s": round(texts_per_s, 1),
-        "estimated_s": round(left / texts_per_s + manifest.load_s, 1),
-    }
-
-
-def _timed(task: Task, engine: Engine, tokens: Tokens, sample: list[str]) -> tuple[int, int, float]:
-    """Score a sample in growing steps, for some seconds; return texts and tokens scored, and texts per second.
-
-    The first step warms up, so its time counts only if there is no other.
-    """
-    began, done, read, step = time.monotonic(), 0, 0, _PILOT_STEP
-    warm_at, warm_done = began, 0
-    while done < len(sample) and time.monotonic() - began < _PILOT_S:
-        part = sample[done : done + step]
-        read += int(task.score(task.prepare(part, tokens), engine, tokens).tokens.sum())
-        if done == 0 and len(part) < len(sample):
-            warm_at, warm_done = time.monotonic(), len(part)
-        done, step = done + len(part), step * 2
-    if done == warm_done:
-        warm_at, warm_done = began, 0
-    return done, read, (done - warm_done) / (time.monotonic() - warm_at)
-
-
-def _sample(store: Store, manifest: Manifest) -> list[str]:
-    texts: list[str] = []
-    step = max(1, len(manifest.shards) // 8)
-    chosen = manifest.shards[::step][:8]
-    for shard in chosen:
-        with store.opened(f"{manifest.ref.folder}/{shard.name}") as file:
-            column = pa.ipc.open_file(file).read_all()["windrow_text"]
-        every = max(1, shard.texts * len(chosen) // _PILOT_TEXTS)
-        texts += column.take(pa.array(range(0, shard.texts, every))).to_pylist()
-    return texts
-
-
-def explain_row(job: Job, key: list[str]) -> dict[str, Any]:
-    """Find the published and rejected rows of a key, with the ledger row that made each.
-
-    Raises:
-        JobError: The key has another number of parts, or no row has it.
-    """
-    columns = job.source.key
-    if len(key) != len(columns):
-        raise JobError(
-            f"The key has {len(columns)} columns ({', '.join(columns)}), but {len(key)} values were given.",
-            "give --key once for each.",
-        )
-    where = " AND ".join(
-        'CAST(t."' + name.replace('"', '""').replace("{", "{{").replace("}", "}}") + '" AS VARCHAR) = ?'
-        for name in columns
-    )
-    ledger = "l.started_at, l.finished_at, l.revision, l.engine, l.device, l.precision, l.task"
-    found = {}
-    with open_warehouse(job, writes=False) as warehouse:
-        for part in ("table", "rejects"):
-            joined = f"{{{part}}} t LEFT JOIN {{ledger}} l ON l.run_id = t.windrow_run_id"
-            query = f"SELECT t.*, {ledger} FROM {joined} WHERE {where}"
-            found["rows" if part == "table" else "rejects"] = warehouse.read(query, list(key)).to_pylist()
-    if not found["rows"] and not found["rejects"]:
-        raise JobError(
-            f"No row of {job.warehouse.table} has the key {', '.join(key)}.", "check the key; it is compared as text."
-        )
-    return {"job": job.name, "table": job.warehouse.table, **found}
+    if job.price_per_hour is not None:
+        ends = (before_s + found.seconds, before_s + found.low_s, before_s + found.high_s)
+        cost, *interval = (round(found.cost(end) or 0.0, 4) for end in ends)
+        facts |= {"cost": cost, "cost_interval": interval}
+    allowed = hours_allowed(job.limits, job.price_per_hour)
+    if allowed is not None:
+        facts["within_limits"] = found.seconds / 3600 <= allowed
+    return facts
 
 
 def bundled_models() -> list[dict[str, Any]]:

@@ -10,18 +10,32 @@ from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails
 
-from windrow.errors import JobError, nearest
+from windrow.errors import JobError
+from windrow.job_errors import explained
+from windrow.quality.gates import Gates
+from windrow.schedule import Schedule
 
-__all__ = ["Job", "Limits", "Source", "Target", "TaskSpec", "redacted", "windrow_home"]
+__all__ = [
+    "Job", "Limits", "Samples", "Source", "Target", "TaskSpec", "default_store", "redacted", "windrow_home",
+]  # fmt: skip
 
 MAX_TEXT_BYTES = 1_048_576
+MAX_IMAGE_BYTES = 16_777_216
 
 
 def windrow_home() -> Path:
     """Return the folder for runs, predictions and the demo: ``$WINDROW_HOME`` or ``~/.windrow``."""
     return Path(os.environ.get("WINDROW_HOME") or "~/.windrow").expanduser().absolute()
+
+
+def default_store() -> str:
+    """Return the store of jobs that name none: ``$WINDROW_STORE``, or a folder of the home."""
+    return os.environ.get("WINDROW_STORE") or str(windrow_home() / "store")
+
+
+SECRET_NAMES = "password|token|secret|key|credential|signature|pwd|passcode|_content"  # noqa: S105 (names, not values)
+"""How options in a url's query end whose values are nobody's to see; a part of a regular expression."""
 
 
 def redacted(url: str) -> str:
@@ -31,7 +45,7 @@ def redacted(url: str) -> str:
     'postgresql://ann:***@db/sales?sslpassword=***'
     """
     hidden = re.sub(r"(://[^:/@\s]*):[^@/\s]*@", r"\1:***@", url)
-    return re.sub(r"((?:password|token|secret|key)=)[^&\s]+", r"\1***", hidden, flags=re.IGNORECASE)
+    return re.sub(rf"((?:{SECRET_NAMES})=)[^&\s]+", r"\1***", hidden, flags=re.IGNORECASE)
 
 
 def _listed(value: Any) -> Any:
@@ -76,6 +90,19 @@ class Source(_Part):
     key: Columns = Field(description="Key column, or a list of them; unique within a partition", min_length=1)
     keep: Columns = Field((), description="Columns carried to the table unchanged")
     types: dict[str, str] = Field(default_factory=dict, description="Arrow types of CSV columns, by name")
+    since: Literal["last_success"] | None = Field(
+        None, description="last_success: read only what is new since the last published run; needs mode upsert"
+    )
+    watermark: str | None = Field(
+        None, description="Column whose values grow: of whole numbers, dates or timestamps; file times unless given"
+    )
+    lag: str | None = Field(
+        None, pattern=r"^\d+[smhd]?$", description="Read again so far back, for late rows: 90m, 12h, 2d, or a number"
+    )
+    deleted: str | None = Field(None, description="Boolean column; rows where it is true are not scored")
+    redact: Annotated[tuple[str, ...] | dict[str, str], BeforeValidator(_listed)] = Field(
+        (), description="What is taken out of texts and kept columns: names, dates, …; or patterns by label"
+    )
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
@@ -84,6 +111,10 @@ class Source(_Part):
             raise ValueError(f"give exactly one of path, hub, query (found {', '.join(given) or 'none'})")
         if bool(self.query) != bool(self.url or self.connection):
             raise ValueError("a query needs a url or a connection, and only a query takes one")
+        if (self.watermark or self.lag) and not self.since:
+            raise ValueError("watermark and lag need `since: last_success`")
+        if self.since and not (self.watermark or self.path):
+            raise ValueError("since needs a watermark, unless the source is a path, whose files tell their time")
         return self
 
     @property
@@ -98,6 +129,17 @@ class TaskSpec(_Part):
     model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
     name: str
 
+    @model_validator(mode="before")
+    @classmethod
+    def _as_data(cls, fields: Any) -> Any:
+        """Let a pydantic model class stand for its JSON schema, so that a job stays plain data."""
+        if not isinstance(fields, dict):
+            return fields
+        kinds = {
+            name: value.model_json_schema() for name, value in fields.items() if hasattr(value, "model_json_schema")
+        }
+        return {**fields, **kinds}
+
     @property
     def parameters(self) -> dict[str, Any]:
         """The parameters given beside the name."""
@@ -110,6 +152,9 @@ class Target(_Part):
     url: str | None = Field(None, description="For example duckdb:///warehouse.duckdb")
     connection: str | None = Field(None, description="Airflow connection id")
     table: str = Field(description="table or schema.table", min_length=1)
+    mode: Literal["replace", "upsert", "append"] = Field(
+        "replace", description="replace the partition; upsert by key over partitions; append a partition once"
+    )
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
@@ -123,6 +168,16 @@ class Limits(_Part):
 
     max_reject_share: float = Field(1.0, ge=0, le=1, description="Most rejected rows, as a share of all")
     max_text_bytes: int = Field(MAX_TEXT_BYTES, gt=0, description="Longer texts are rejected, in UTF-8 bytes")
+    max_image_bytes: int = Field(MAX_IMAGE_BYTES, gt=0, description="Larger image files are rejected")
+    max_hours: float | None = Field(None, gt=0, description="Most hours that scoring may take on this machine")
+    max_cost: float | None = Field(None, gt=0, description="Most that a run may cost, at `price_per_hour`")
+
+
+class Samples(_Part):
+    """Rows of each run that are kept in the store for people to look at; none unless the job says so."""
+
+    rows: int = Field(0, ge=0, le=50, description="How many published rows, and as many rejects, to keep in the store")
+    redact: Columns = Field((), description="Columns whose values are not kept")
 
 
 class Job(_Part):
@@ -137,19 +192,37 @@ class Job(_Part):
     task: Annotated[TaskSpec, BeforeValidator(_named)]
     model: str = Field(description="Bundled name, Hub id@revision, or a directory", min_length=1)
     adapter: str | None = Field(None, description="PEFT adapter over the model: Hub id@revision or a directory")
+    hub_connection: str | None = Field(None, description="Airflow connection id of the Hub: token, endpoint, cache")
     warehouse: Target
     limits: Limits = Limits()
+    quality: Gates = Field(Gates(), description="Quality gates: what must hold of a partition, and what if not")
+    samples: Samples = Samples()
     store: str | None = Field(None, description="Folder or fsspec URL of runs and predictions")
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    engine: str = Field("auto", description="How the model is run; auto: by task, device and number of texts")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps, or a list: cuda:0,cuda:1")
+    precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "auto"
+    engine: str = Field("auto", description="How the model is run; auto: measured where a job is large enough")
+    price_per_hour: float | None = Field(None, ge=0, description="What the machine costs an hour, in your currency")
+    dag: Schedule | None = Field(None, description="When `dags_from` lets Airflow run it; no other command minds it")
     folder: str = Field("", exclude=True, repr=False, description="Relative paths start here")
 
     def __init__(self, **fields: Any) -> None:
         try:
             super().__init__(**fields)
         except ValidationError as error:
-            raise _explain(error) from None
+            raise explained(error, Job) from None
+
+    @model_validator(mode="after")
+    def _price_known(self) -> Self:
+        if self.limits.max_cost is not None and self.price_per_hour is None:
+            raise ValueError("limits.max_cost needs price_per_hour, what the machine costs an hour")
+        return self
+
+    @model_validator(mode="after")
+    def _keeps_rows(self) -> Self:
+        if self.source.since and self.warehouse.mode != "upsert":
+            what = "drop all rows but the new ones" if self.warehouse.mode == "replace" else "write some rows twice"
+            raise ValueError(f"source.since needs warehouse.mode: upsert; {self.warehouse.mode} would {what}")
+        return self
 
     @classmethod
     def from_file(cls, path: str | Path) -> Self:
@@ -177,7 +250,7 @@ class Job(_Part):
     @property
     def store_url(self) -> str:
         """Where runs and predictions live, with the environment filled in."""
-        return self.located(self.store) if self.store else str(windrow_home() / "store")
+        return self.located(self.store or default_store())
 
     def located(self, path: str) -> str:
         """Fill in ``${NAME}`` and make a local relative path absolute."""
@@ -203,41 +276,3 @@ def from_environment(text: str) -> str:
         return os.environ[name]
 
     return re.sub(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}", value, text)
-
-
-def _explain(error: ValidationError) -> JobError:
-    """Turn the first of pydantic's complaints into a sentence with its fix."""
-    first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
-    steps = [str(step) for step in first["loc"] if not str(step).startswith("function-")]
-    field = ".".join(steps) or "job"
-    known = _fields_at(steps[:-1])
-    if first["type"] == "extra_forbidden":
-        hint = nearest(steps[-1], known)
-        return JobError(f"Unknown field '{field}'{hint or '.'}", f"use one of: {', '.join(sorted(known))}.")
-    if first["type"] == "missing":
-        return JobError(f"Field '{field}' is missing.", f"add {field} to the job.")
-    return JobError(f"Field '{field}': {_sentence(first)}.", _fix(first, field))
-
-
-def _sentence(detail: ErrorDetails) -> str:
-    words = detail["msg"].removeprefix("Value error, ")
-    given = detail.get("input")
-    shown = f" (found {given!r})" if isinstance(given, str | int | float | bool) else ""
-    return (words[0].lower() + words[1:]).rstrip(".") + ("" if "://" in shown else shown)
-
-
-def _fix(detail: ErrorDetails, field: str) -> str:
-    choices = re.findall(r"'([^']+)'", str(detail.get("ctx", {}).get("expected", "")))
-    if choices:
-        hint = nearest(str(detail.get("input")), choices)
-        return f"use one of: {', '.join(choices)}{hint.removesuffix('?') + '?' if hint else '.'}"
-    if "pattern" in detail["type"]:
-        return "use lower-case letters, digits and underscores only."
-    return f"correct {field}; `windrow schema` describes every field."
-
-
-def _fields_at(steps: list[str]) -> set[str]:
-    """Names of the fields of the nested part that `steps` leads to."""
-    parts: dict[str, type[BaseModel]] = {"source": Source, "task": TaskSpec, "warehouse": Target, "limits": Limits}
-    inner = parts.get(steps[0], Job) if steps else Job
-    return {name for name in inner.model_fields if name != "folder"}

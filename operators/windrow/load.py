@@ -5,35 +5,42 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from pathlib import Path
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
 
 import duckdb
-import numpy as np
 import pyarrow as pa
-from pyarrow import compute
 
 from windrow.duck import execute, first_line, literal, quoted
-from windrow.engines import check_engine, choose_engine
-from windrow.engines.device import choose_device, choose_precision
-from windrow.errors import JobError, SchemaError, SourceError
+from windrow.engines import check_engine
+from windrow.engines.device import choose_device
+from windrow.errors import JobError, LimitError, SchemaError, SourceError
+from windrow.faults import reach
+from windrow.fitting import carried_columns, check_table
+from windrow.images import Spool
+from windrow.incremental import open_rows
 from windrow.job import Job
-from windrow.manifest import Manifest, Shard
+from windrow.manifest import Manifest
 from windrow.models import resolve
+from windrow.pilot import Ask, Choice, choose, estimate, hours_allowed, refuse_beyond
+from windrow.pilot.rehearsal import measured
 from windrow.predictions import Predictions
+from windrow.quality.measure import check_gates
 from windrow.receipt import utc_now
-from windrow.schema import rejects_schema, table_schema
-from windrow.sources import RowSource, needs_partition, open_source, require_columns
+from windrow.shards import cut, write_shards
+from windrow.sources import RowSource, needs_partition
 from windrow.staging import file_schema, stage
 from windrow.store import RunRef, Store, new_run_id
 from windrow.tasks import Task, build_task, fingerprint
-from windrow.warehouses import open_warehouse
 
 __all__ = ["DEFAULT_PARTITION", "load", "partition_of"]
 
 DEFAULT_PARTITION = "all"
 SHARD_TEXTS = int(os.environ.get("WINDROW_SHARD_TEXTS", "4096"))
-SHARD_BYTES = 512 << 10
 _READ_TEXTS = 2048
+_GROUP_BYTES = 8 << 20
+"""Of rows in a run's file: kept columns may be wide, and memory is bounded."""
 
 
 def partition_of(job: Job, partition: str | None) -> str:
@@ -53,17 +60,28 @@ def partition_of(job: Job, partition: str | None) -> str:
     return DEFAULT_PARTITION if partition is None else partition
 
 
-def load(job: Job, partition: str | None = None, *, limit: int | None = None, run_id: str | None = None) -> Manifest:
+def load(
+    job: Job,
+    partition: str | None = None,
+    *,
+    limit: int | None = None,
+    full: bool = False,
+    run_id: str | None = None,
+    spends: bool = True,
+) -> Manifest:
     """Read the source of one partition and write rows, rejects and shards into a new run folder.
 
     Nothing is scored and the warehouse is only looked at.
 
     Args:
         limit: Read at most so many rows of the source.
+        full: Read the whole source, whatever `source.since` says.
         run_id: Id of the run; a new one unless given.
+        spends: Whether the run is to be scored, so that it has to keep `max_hours` and `max_cost`.
 
     Raises:
         JobError: Job, source, model or table do not fit together.
+        LimitError: Scoring would take more hours or cost more than the job allows.
         StoreError: The store cannot be written.
     """
     began, started_at = time.monotonic(), utc_now()
@@ -71,31 +89,72 @@ def load(job: Job, partition: str | None = None, *, limit: int | None = None, ru
     check_engine(job.engine)
     model = resolve(job)
     task = build_task(job, model)
+    check_gates(job.quality, task)
     device = choose_device(job.device)
-    precision = choose_precision(job.precision, device)
-    mark = fingerprint(task, model, precision)
-    source = open_source(job, partition)
+    source = open_rows(job, partition, full)
     carried = carried_columns(job, source, task)
     store = Store(job.store_url)
-    predictions = Predictions(store, mark, task.columns)
-    predictions.compact()
-    with store.scratch() as folder, store.connect(folder) as con:
-        _stage(con, job, source, carried, model.english_only, limit)
+    with store.scratch() as folder, store.connect(folder) as con, _spool(folder, job, task) as images:
+        source.spool_to(folder)
+        _stage(con, job, source, carried, model.english_only, limit, images)
         untyped = tuple(f.name for f in carried if pa.types.is_null(f.type))
         files = _copied(con, folder, carried.names, job)
-        check_table(job, task, file_schema(con, files["rows"], carried.names), untyped)
-        for part, file in files.items():
-            store.put(file, f"{ref.folder}/{part}.parquet")
-        distinct, reused = _find_new(con, predictions)
-        shards = tuple(_write_shards(con, store, ref, folder))
+        published = check_table(job, task, file_schema(con, files["rows"], carried.names), untyped, ref)
+        ref = ref if run_id else _after_all(store, ref, published)
+        _keep(store, ref, files | ({"gone": gone} if (gone := source.gone()) else {}))
+        distinct = _find_distinct(con)
+        choice, pilot_s = _chosen(con, Ask(job, model, task, device, store), distinct)
+        mark = fingerprint(task, model, choice.precision)
+        predictions = Predictions(store, mark, task.columns)
+        predictions.compact()
+        reused = _drop_predicted(con, predictions)
+        shards = tuple(write_shards(_tables(con, images), store, ref, folder))
+        reach("load.shards")
         rows_in, rejected = con.execute("SELECT count(*), count(windrow_reason) FROM staged").fetchall()[0]
-    engine = choose_engine(job.engine, task.head, device, precision, distinct)
     manifest = Manifest(
-        ref, started_at.isoformat(), model.name, model.revision, mark, engine, device, precision,
-        rows_in, rejected, distinct, reused, time.monotonic() - began, untyped, shards,
+        ref, started_at.isoformat(), model.name, model.revision, mark, choice.engine, device, choice.precision,
+        rows_in, rejected, distinct, reused, time.monotonic() - began, untyped, shards, choice.to_dict(), pilot_s,
+        source.since, source.reached() if limit is None else None, source.rows_deleted,
     )  # fmt: skip
     manifest.write(store)
+    reach("load.manifest")
+    if spends:
+        _keep_limits(job, manifest, store)
     return manifest
+
+
+def _keep_limits(job: Job, manifest: Manifest, store: Store) -> None:
+    """Refuse a run that would go beyond its hours or cost; its folder goes with it."""
+    if hours_allowed(job.limits, job.price_per_hour) is None or not manifest.texts_to_score:
+        return
+    timing, tokens, _ = measured(job, manifest, store)
+    try:
+        refuse_beyond(job, estimate(job, tokens, manifest.rows_in, timing))
+    except LimitError:
+        store.remove([manifest.ref.folder])
+        raise
+
+
+def _chosen(con: duckdb.DuckDBPyConnection, ask: Ask, distinct: int) -> tuple[Choice, float]:
+    """Choose engine and numerics for the staged texts; tell how many seconds that took, too."""
+    began = time.monotonic()
+    ours = "SELECT {} FROM staged WHERE windrow_row IN (SELECT windrow_row FROM wanted {})"
+
+    def sample(texts: int) -> list[str]:
+        """Take texts as their hashes fall: at random over the partition, yet the same ones each time."""
+        query = ours.format("windrow_text", f"ORDER BY windrow_hash LIMIT {texts}")
+        return [text for (text,) in con.execute(query).fetchall()]
+
+    def size_bytes() -> int:
+        total: int = con.execute(ours.format("coalesce(sum(strlen(windrow_text)), 0)::BIGINT", "")).fetchall()[0][0]
+        return total
+
+    return choose(ask, sample, distinct, size_bytes), time.monotonic() - began
+
+
+def _spool(folder: Path, job: Job, task: Task) -> AbstractContextManager[Spool | None]:
+    """Open a place for images where the task takes them."""
+    return closing(Spool(folder, job)) if task.head == "image" else nullcontext()
 
 
 def _stage(
@@ -105,10 +164,11 @@ def _stage(
     carried: pa.Schema,
     english_only: bool,
     limit: int | None,
+    images: Spool | None,
 ) -> None:
     """Stage the source, and say which column DuckDB cannot hold."""
     try:
-        stage(con, job, source, carried, english_only, limit)
+        stage(con, job, source, carried, english_only, limit, images)
     except (duckdb.ConversionException, duckdb.NotImplementedException, duckdb.InvalidInputException) as error:
         raise SchemaError(
             f"A column has a type or a value that cannot be carried: {first_line(error)}.",
@@ -116,46 +176,11 @@ def _stage(
         ) from None
 
 
-def carried_columns(job: Job, source: RowSource, task: Task) -> pa.Schema:
-    """Return key and kept columns with the source's types, all columns of the job checked.
-
-    Raises:
-        SourceError: A column is missing.
-        SchemaError: A column has a type that cannot be carried unchanged.
-        JobError: A column has the name of one that Windrow adds.
-    """
-    schema = source.schema()
-    names = tuple(dict.fromkeys((*job.source.key, *job.source.keep)))
-    if not schema.names:
-        schema = pa.schema([(name, pa.null()) for name in job.source.columns])
-    require_columns(schema, job.source.columns, "the source")
-    carried = pa.schema([schema.field(name).remove_metadata() for name in names])
-    for field in carried:
-        if _holds_span(field.type):
-            raise SchemaError(
-                f"Column {field.name!r} has type {field.type}, a span of time, which would lose its microseconds.",
-                "leave it out, or turn it into a number or a text in the source.",
-            )
-    table_schema(job, carried, task.columns)
-    return carried
-
-
-def _holds_span(kind: pa.DataType) -> bool:
-    """Tell whether a type is a span of time or holds one: Parquet keeps its milliseconds only."""
-    inside = [kind.field(number).type for number in range(kind.num_fields)]
-    return pa.types.is_duration(kind) or pa.types.is_interval(kind) or any(map(_holds_span, inside))
-
-
-def check_table(job: Job, task: Task, carried: pa.Schema, untyped: tuple[str, ...]) -> None:
-    """Let the warehouse refuse a table that this job cannot fill, before anything is scored.
-
-    Raises:
-        SchemaError: The table exists with other types.
-    """
-    loose = pa.schema([pa.field(f.name, pa.null()) if f.name in untyped else f for f in carried])
-    keys = pa.schema([loose.field(name) for name in job.source.key])
-    with open_warehouse(job, writes=False) as warehouse:
-        warehouse.plan(table_schema(job, loose, task.columns), rejects_schema(keys))
+def _after_all(store: Store, ref: RunRef, published: list[str]) -> RunRef:
+    """Return a reference whose run id is later than all of its partition, even if the clock was set back since."""
+    known = [*published, *store.folders(str(PurePosixPath(ref.folder).parent))]
+    last = max(known, default="")
+    return ref if ref.run_id > last else replace(ref, run_id=new_run_id(after=last))
 
 
 def _copied(con: duckdb.DuckDBPyConnection, folder: Path, names: list[str], job: Job) -> dict[str, Path]:
@@ -166,59 +191,48 @@ def _copied(con: duckdb.DuckDBPyConnection, folder: Path, names: list[str], job:
         "rejects": f"SELECT {keys}, windrow_reason, windrow_detail FROM staged WHERE windrow_reason IS NOT NULL",
     }
     files = {part: folder / f"{part}.parquet" for part in parts}
+    con.execute("SET preserve_insertion_order = false")  # or row groups could not be bounded in bytes
     for part, query in parts.items():
-        execute(con, f"COPY ({query}) TO {literal(files[part])} (FORMAT parquet)")
+        options = f"(FORMAT parquet, ROW_GROUP_SIZE_BYTES {_GROUP_BYTES})"
+        execute(con, f"COPY ({query}) TO {literal(files[part])} {options}")
+    con.execute("SET preserve_insertion_order = true")
     return files
 
 
-def _find_new(con: duckdb.DuckDBPyConnection, predictions: Predictions) -> tuple[int, int]:
-    """Make table `wanted` of the distinct texts without a prediction; return ``(distinct, reused)``."""
+def _keep(store: Store, ref: RunRef, files: dict[str, Path]) -> None:
+    """Put scratch files into the run's folder."""
+    reach("load.begun")
+    for part, file in files.items():
+        store.put(file, f"{ref.folder}/{part}.parquet")
+        reach(f"load.{part}")
+
+
+def _find_distinct(con: duckdb.DuckDBPyConnection) -> int:
+    """Make table `wanted` of the distinct texts; return how many there are."""
     execute(
         con,
         "CREATE TABLE wanted AS SELECT windrow_hash, min(windrow_row) AS windrow_row "
         "FROM staged WHERE windrow_reason IS NULL GROUP BY windrow_hash",
     )
-    distinct = con.execute("SELECT count(*) FROM wanted").fetchall()[0][0]
+    return _count_wanted(con)
+
+
+def _drop_predicted(con: duckdb.DuckDBPyConnection, predictions: Predictions) -> int:
+    """Leave in `wanted` the texts without a prediction; return how many have one."""
+    distinct = _count_wanted(con)
     predictions.select(con, "wanted", "predicted", columns=[])
     execute(con, "DELETE FROM wanted WHERE windrow_hash IN (SELECT windrow_hash FROM predicted)")
-    new = con.execute("SELECT count(*) FROM wanted").fetchall()[0][0]
-    return distinct, distinct - new
+    return distinct - _count_wanted(con)
 
 
-def _write_shards(con: duckdb.DuckDBPyConnection, store: Store, ref: RunRef, folder: Path) -> Iterator[Shard]:
-    """Write the wanted texts as Arrow IPC files, in the order of the source."""
-    reader = execute(
-        con,
-        "SELECT windrow_hash, windrow_text FROM staged WHERE windrow_row IN (SELECT windrow_row FROM wanted)",
-    ).to_arrow_reader(_READ_TEXTS)
-    for number, table in enumerate(_cut(reader)):
-        name = f"shards/{number:05d}.arrow"
-        file = folder / "shard.arrow"
-        with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-            writer.write_table(table)
-        store.put(file, f"{ref.folder}/{name}")
-        yield Shard(name, table.num_rows, table.nbytes)
+def _count_wanted(con: duckdb.DuckDBPyConnection) -> int:
+    count: int = con.execute("SELECT count(*) FROM wanted").fetchall()[0][0]
+    return count
 
 
-def _cut(reader: pa.RecordBatchReader) -> Iterator[pa.Table]:
-    """Cut texts into shards; where a shard ends depends on its texts alone.
-
-    So what a killed run left is cut as it was, falls into the same micro-batches, and gets the same
-    predictions to the last bit.
-    """
-    waiting: list[pa.RecordBatch] = []
-    texts = size_bytes = 0
-    for batch in reader:
-        ends = np.cumsum(compute.binary_length(batch.column("windrow_text")).to_numpy(zero_copy_only=False))
-        start = before = 0
-        while start < batch.num_rows:
-            enough = int(np.searchsorted(ends, before + SHARD_BYTES - size_bytes)) + 1
-            end = min(enough, start + SHARD_TEXTS - texts, batch.num_rows)
-            waiting.append(batch.slice(start, end - start))
-            texts, size_bytes = texts + end - start, size_bytes + int(ends[end - 1]) - before
-            if texts >= SHARD_TEXTS or size_bytes >= SHARD_BYTES:
-                yield pa.Table.from_batches(waiting)
-                waiting, texts, size_bytes = [], 0, 0
-            start, before = end, int(ends[end - 1])
-    if waiting:
-        yield pa.Table.from_batches(waiting)
+def _tables(con: duckdb.DuckDBPyConnection, images: Spool | None) -> Iterator[pa.Table]:
+    """Give the wanted texts or images in the order of the source, a table for each shard."""
+    wanted = "FROM staged WHERE windrow_row IN (SELECT windrow_row FROM wanted)"
+    if images:
+        return images.tables([row[0] for row in execute(con, f"SELECT windrow_hash {wanted}").fetchall()])
+    return cut(execute(con, f"SELECT windrow_hash, windrow_text {wanted}").to_arrow_reader(_READ_TEXTS), SHARD_TEXTS)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
+from windrow.engines.base import EnginePlan
+from windrow.models.tokens import Tokens
 from windrow.store import RunRef, Store
+from windrow.tasks.base import Task, engine_plan
 
 __all__ = ["LaneReport", "Manifest", "Shard"]
 
@@ -38,11 +41,25 @@ class Manifest:
     load_s: float
     untyped: tuple[str, ...] = ()
     shards: tuple[Shard, ...] = field(default=())
+    choice: dict[str, Any] = field(default_factory=dict)
+    pilot_s: float = 0.0
+    since: str | None = None
+    watermark: str | None = None
+    rows_deleted: int = 0
 
     @property
     def texts_to_score(self) -> int:
         """Texts in the shards."""
         return self.texts_distinct - self.texts_reused
+
+    def choice_as_run(self, lanes: list[LaneReport]) -> dict[str, Any]:
+        """Return the choice, with what the lanes planned and could not run as ``fallbacks``, each once."""
+        return {**self.choice, "fallbacks": list(dict.fromkeys(note for lane in lanes for note in lane.fallbacks))}
+
+    def engine_plan(self, task: Task, tokens: Tokens) -> EnginePlan:
+        """Return how the run's model is to be run."""
+        plan = engine_plan(task, tokens, self.engine, self.device, self.precision)
+        return replace(plan, token_budget=self.choice.get("token_budget"))
 
     def write(self, store: Store) -> None:
         """Write ``run.json`` into the run's folder."""
@@ -62,7 +79,7 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class LaneReport:
-    """What one lane of infer did."""
+    """What one lane of infer did; `fallbacks` says what was planned and did not run, and why."""
 
     lane: int
     texts: int
@@ -71,6 +88,7 @@ class LaneReport:
     engine: str
     device: str
     precision: str
+    fallbacks: list[str] = field(default_factory=list)
 
     def write(self, store: Store, ref: RunRef) -> None:
         """Write the report into the run's folder."""

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
 from typing import Any, Self, TypeVar
 
 import pyarrow as pa
 
-__all__ = ["WriteBehind", "in_tables", "read_ahead"]
+__all__ = ["WriteBehind", "as_done", "flowing", "in_tables", "read_ahead"]
 
 T = TypeVar("T")
+R = TypeVar("R")
 _END = object()
 _POLL_S = 0.1
 _LAST_WAIT_S = 10.0
 
 
-def read_ahead(items: Iterable[T], depth: int = 2) -> Iterator[T]:
+def read_ahead(items: Iterable[T], depth: int = 2) -> Generator[T, None, None]:
     """Yield `items`, made by a thread that runs at most `depth` ahead; its errors are raised here.
 
     >>> list(read_ahead([1, 2, 3]))
@@ -58,6 +59,38 @@ def read_ahead(items: Iterable[T], depth: int = 2) -> Iterator[T]:
     finally:
         stop.set()
         thread.join(_LAST_WAIT_S)
+
+
+def as_done(items: Iterable[T], work: Callable[[T], R], at_once: int) -> Iterator[R]:
+    """Yield ``work(item)`` of all items as each is done, at most `at_once` under way, each in a thread.
+
+    After an error nothing more is begun; what is under way is yielded when it is done, and then the error raised.
+
+    >>> sorted(as_done([1, 2, 3], lambda number: number * 2, at_once=2))
+    [2, 4, 6]
+    """
+    if at_once == 1:
+        yield from map(work, items)
+        return
+    source, failed = iter(items), None
+    under_way: set[Future[R]] = set()
+    pool = ThreadPoolExecutor(at_once, thread_name_prefix="windrow-device")
+    try:
+        while True:
+            while failed is None and len(under_way) < at_once and (item := next(source, _END)) is not _END:
+                under_way.add(pool.submit(work, item))  # type: ignore[arg-type]
+            if not under_way:
+                break
+            done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
+            for future in done:
+                if future.exception() is None:
+                    yield future.result()
+                else:
+                    failed = failed or future.exception()
+        if failed is not None:
+            raise failed
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def in_tables(batches: Iterable[pa.RecordBatch], rows: int, size_bytes: int) -> Iterator[pa.Table]:
@@ -107,3 +140,36 @@ class WriteBehind:
                     future.result()
         finally:
             self._pool.shutdown(wait=True, cancel_futures=error is not None)
+
+
+@contextmanager
+def flowing(reader: pa.RecordBatchReader, rows: int, size_bytes: int) -> Iterator[pa.RecordBatchReader]:
+    """Give the stream in batches of about so many rows or bytes, made by a thread that runs ahead.
+
+    What reads the stream in C++ turns its errors into errors of its own; here the stream's own are raised instead.
+
+    >>> batch = pa.record_batch({"a": range(5)})
+    >>> with flowing(pa.RecordBatchReader.from_batches(batch.schema, [batch, batch]), 100, 1 << 20) as stream:
+    ...     stream.read_all().num_rows
+    10
+    """
+    broken: list[BaseException] = []
+    tables = read_ahead(in_tables(reader, rows, size_bytes), depth=1)
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        try:
+            for table in tables:
+                yield from table.to_batches()
+        except Exception as error:
+            broken.append(error)
+            raise
+
+    try:
+        yield pa.RecordBatchReader.from_batches(reader.schema, batches())
+    except Exception:
+        if broken:
+            raise broken[0] from None
+        raise
+    finally:
+        with suppress(ValueError):  # an interrupted reader may still be waiting in it
+            tables.close()

@@ -16,6 +16,8 @@ from pyarrow import parquet
 
 from windrow.duck import execute, first_line, literal, quoted
 from windrow.errors import StoreError
+from windrow.faults import reach
+from windrow.joining import is_wide
 from windrow.schema import HASH
 from windrow.store import Store
 
@@ -26,6 +28,7 @@ log = logging.getLogger("windrow")
 COMPACT_ABOVE_FILES = 256
 SMALL_BYTES = 16 << 20
 _ATTEMPTS = 10
+_WIDE_GROUP_ROWS = 4096
 
 FACTS = pa.schema(
     [
@@ -129,6 +132,7 @@ class Predictions:
                     "free some space, then run it again; it resumes.",
                 ) from None
             self.store.put(file, f"{self.folder}/{name}.parquet")
+        reach("infer.predictions")
 
     def compact(self, above_files: int = COMPACT_ABOVE_FILES) -> int:
         """Merge small files into one if there are many; return how many were merged.
@@ -141,12 +145,14 @@ class Predictions:
         with self.store.scratch() as folder, self.store.connect(folder) as con:
             merged = folder / "merged.parquet"
             try:
-                options = "(FORMAT parquet, COMPRESSION zstd)"
+                groups = f", ROW_GROUP_SIZE {_WIDE_GROUP_ROWS}" if is_wide(self.schema) else ""
+                options = f"(FORMAT parquet, COMPRESSION zstd{groups})"
                 execute(con, f"COPY (FROM {self._files(small)}) TO {literal(merged)} {options}")
             except duckdb.Error as error:
                 log.info("Prediction files are not merged now: %s.", first_line(error))
                 self._set_broken_aside(small)
                 return 0
             self.store.put(merged, f"{self.folder}/merged-{uuid.uuid4().hex[:12]}.parquet")
+        reach("compact.merged")
         self.store.remove(small)
         return len(small)

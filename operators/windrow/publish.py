@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -11,32 +15,85 @@ import pyarrow as pa
 
 from windrow.duck import execute, literal, quoted
 from windrow.errors import StoreError
+from windrow.faults import reach, watched
+from windrow.incremental import check_latest
 from windrow.job import Job, redacted
+from windrow.joining import is_wide, joined
 from windrow.manifest import LaneReport, Manifest
 from windrow.models import resolve
 from windrow.predictions import Predictions
-from windrow.quality import audit
+from windrow.quality.approval import Approval
+from windrow.quality.audit import audit
+from windrow.quality.verdict import judged
 from windrow.receipt import Receipt, Seconds, utc_now
+from windrow.sampling import keep_samples
 from windrow.schema import rejects_schema, table_schema
 from windrow.store import RunRef, Store
 from windrow.tasks import Task, build_task
 from windrow.warehouses import Replacement, open_warehouse
 
-__all__ = ["publish"]
+__all__ = ["Scored", "publish", "scored"]
 
 _ROWS = 16384
-_STREAMING_MEMORY = "48MB"
-"""For the join while the warehouse needs memory of its own; the rest spills."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A run whose rows have their predictions, before anything is published.
+
+    Attributes:
+        con: Has the views ``rows`` and ``early`` (rejects of load), and the table ``found``, one prediction a hash.
+        store: Of the run.
+        manifest: What load found out.
+        task: What was asked.
+        receipt: What would be published, and what the quality gates say of it.
+    """
+
+    con: duckdb.DuckDBPyConnection
+    store: Store
+    manifest: Manifest
+    task: Task
+    receipt: Receipt
 
 
 def publish(job: Job, ref: RunRef) -> Receipt:
     """Replace the run's partition in the warehouse and write the receipt.
 
     Raises:
-        AuditError: A quality gate is not met; the warehouse is as it was.
+        AuditError: A limit or a quality gate is not met; the warehouse is as it was.
+        ReviewError: A gate wants a person to decide; see `windrow.quality.approval.approve`.
         FencedError: A later run has published this partition.
         StoreError: A text has no prediction yet.
         WarehouseError: The warehouse cannot be reached or written.
+    """
+    began = time.monotonic()
+    with scored(job, ref) as run:
+        con, store = run.con, run.store
+        audit(job, run.receipt)
+        carried = list(dict.fromkeys((*job.source.key, *job.source.keep)))
+        keep_samples(con, store, job, ref, carried, run.task.columns.names)
+        new = _replacement(job, run, began)
+        reach("publish.begun")
+        with open_warehouse(job) as warehouse:
+            check_latest(warehouse, job, ref.partition, ref.run_id)
+            reach("publish.opened")
+            gone, is_part = _gone(con, store, job, ref), run.manifest.since is not None
+            receipt = warehouse.replace(dataclasses.replace(new, gone=gone, is_increment=is_part))
+            reach("publish.committed")
+    store.write_json(f"{ref.folder}/receipt.json", receipt.to_dict())
+    reach("publish.receipt")
+    store.remove([f"{ref.folder}/shards"])
+    reach("publish.done")
+    return receipt
+
+
+@contextmanager
+def scored(job: Job, ref: RunRef) -> Iterator[Scored]:
+    """Join a run's rows with their predictions, count them, and hold the quality gates against them.
+
+    Raises:
+        StoreError: A text has no prediction yet.
+        WarehouseError: The ledger cannot be read.
     """
     began = time.monotonic()
     store = Store(job.store_url)
@@ -47,13 +104,7 @@ def publish(job: Job, ref: RunRef) -> Receipt:
         _join(con, store, manifest, Predictions(store, manifest.fingerprint, task.columns))
         counts = _counts(con, manifest, task)
         receipt = _receipt(job, manifest, lanes, counts, time.monotonic() - began)
-        audit(job, receipt)
-        con.execute(f"SET memory_limit = '{_STREAMING_MEMORY}'")
-        with open_warehouse(job) as warehouse:
-            receipt = warehouse.replace(_replacement(con, job, manifest, task, receipt, began))
-    store.write_json(f"{ref.folder}/receipt.json", receipt.to_dict())
-    store.remove([f"{ref.folder}/shards"])
-    return receipt
+        yield Scored(con, store, manifest, task, judged(con, job, task.columns, receipt, Approval.read(store, ref)))
 
 
 def _join(con: duckdb.DuckDBPyConnection, store: Store, manifest: Manifest, predictions: Predictions) -> None:
@@ -70,11 +121,9 @@ def _join(con: duckdb.DuckDBPyConnection, store: Store, manifest: Manifest, pred
         con.execute(f"CREATE TEMP VIEW {view} AS SELECT * FROM read_parquet({path})")
     predictions.select(con, "rows", "found")
     if con.execute("SELECT count(*) - count(DISTINCT windrow_hash) FROM found").fetchall()[0][0]:
-        execute(
-            con,
-            "CREATE OR REPLACE TABLE found AS SELECT DISTINCT ON (windrow_hash) * FROM found "
-            "ORDER BY windrow_hash, windrow_scored_at, windrow_scored_by",
-        )
+        order = "row_number() OVER (PARTITION BY windrow_hash ORDER BY windrow_scored_at, windrow_scored_by)"
+        later = f"SELECT id FROM (SELECT rowid AS id, {order} AS place FROM found) WHERE place > 1"
+        execute(con, f"DELETE FROM found WHERE rowid IN ({later})")
     lost = manifest.texts_distinct - con.execute("SELECT count(*) FROM found").fetchall()[0][0]
     if lost:
         pruned = store.exists(f"{folder}/receipt.json")  # published once, so its shards are gone
@@ -140,14 +189,17 @@ def _receipt(
         table=job.warehouse.table,
         started_at=datetime.fromisoformat(manifest.started_at),
         finished_at=utc_now(),
+        choice=manifest.choice_as_run(lanes),
+        rows_deleted=manifest.rows_deleted,
+        watermark=manifest.watermark,
         **counts,
     )
 
 
-def _replacement(
-    con: duckdb.DuckDBPyConnection, job: Job, manifest: Manifest, task: Task, receipt: Receipt, began: float
-) -> Replacement:
+def _replacement(job: Job, run: Scored, began: float) -> Replacement:
     """Describe the new partition as two streams and its ledger row."""
+    con, manifest, task, receipt = run.con, run.manifest, run.task, run.receipt
+    rows_file = run.store.path(f"{manifest.ref.folder}/rows.parquet")
     columns = [
         name
         for name in con.execute("SELECT * FROM rows LIMIT 0").to_arrow_table().schema.names
@@ -158,10 +210,7 @@ def _replacement(
     names = ("windrow_partition", "windrow_run_id", "windrow_model", "windrow_fingerprint")
     facts = dict(zip(names, (receipt.partition, receipt.run_id, receipt.model, receipt.fingerprint), strict=True))
     constants = ", ".join(f"{literal(value)} AS {name}" for name, value in facts.items())
-    query = (
-        f"SELECT {carried}, {added}, {constants}, windrow_tokens, windrow_truncated, windrow_scored_at "
-        "FROM rows JOIN found USING (windrow_hash) WHERE windrow_reason IS NULL"
-    )
+    select = f"SELECT {carried}, {added}, {constants}, windrow_tokens, windrow_truncated, windrow_scored_at"
     keys = ", ".join(quoted(name) for name in job.source.key)
     late = (
         f"SELECT {keys}, windrow_reason, windrow_detail FROM rows JOIN found USING (windrow_hash) "
@@ -177,8 +226,21 @@ def _replacement(
     return Replacement(
         table=table_schema(job, loose, task.columns),
         rejects=rejects_schema(pa.schema([loose.field(name) for name in job.source.key])),
-        rows=lambda: con.execute(query).to_arrow_reader(_ROWS),
-        reject_rows=lambda: con.execute(rejects).to_arrow_reader(_ROWS),
+        rows=watched(lambda: joined(con, select, rows_file, is_wide(task.columns)), "publish.rows"),
+        reject_rows=watched(lambda: con.execute(rejects).to_arrow_reader(_ROWS), "publish.rejects"),
         receipt=receipt,
         began=began,
+        keys=tuple(job.source.key),
+        mode=job.warehouse.mode,
     )
+
+
+def _gone(
+    con: duckdb.DuckDBPyConnection, store: Store, job: Job, ref: RunRef
+) -> Callable[[], pa.RecordBatchReader] | None:
+    """Return what starts the stream of keys that the source deleted; None if there are none."""
+    name = f"{ref.folder}/gone.parquet"
+    if not store.exists(name):
+        return None
+    query = f"SELECT {', '.join(map(quoted, job.source.key))} FROM read_parquet({literal(store.path(name))})"
+    return lambda: con.execute(query).to_arrow_reader(_ROWS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -30,6 +31,10 @@ LEDGER_SCHEMA = pa.schema(
         ("started_at", pa.timestamp("us", tz="UTC")),
         ("finished_at", pa.timestamp("us", tz="UTC")),
         ("versions", pa.map_(pa.string(), pa.string())),
+        ("choice", pa.string()),
+        ("rows_deleted", pa.int64()),
+        ("watermark", pa.string()),
+        ("quality", pa.string()),
     ]
 )
 """Columns of ``windrow_runs``: one row a published run, the receipt's fields."""
@@ -42,7 +47,17 @@ def utc_now() -> datetime:
 
 def versions() -> dict[str, str]:
     """Return the versions of what took part, without importing any of it."""
-    names = ("windrow", "torch", "transformers", "tokenizers", "openvino", "pyarrow", "duckdb")
+    names = (
+        "windrow",
+        "torch",
+        "transformers",
+        "tokenizers",
+        "openvino",
+        "onnxruntime",
+        "ctranslate2",
+        "pyarrow",
+        "duckdb",
+    )
     found = {"python": platform.python_version()}
     for name in names:
         try:
@@ -98,6 +113,14 @@ class Receipt:
     labels: dict[str, int] = field(default_factory=dict)
     rejects: dict[str, int] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=versions)
+    choice: dict[str, Any] = field(default_factory=dict)
+    """Why this engine and precision, and every candidate that a pilot measured; see `windrow.pilot.Choice`."""
+    rows_deleted: int = 0
+    """Rows that the source marks as deleted; not among `rows_in`."""
+    watermark: str | None = None
+    """How far the source had been read, ``column=value``; the next run of a job with `source.since` starts there."""
+    quality: dict[str, Any] = field(default_factory=dict)
+    """What the quality gates say (``checks``), labels against those before (``drift``), and who decided."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the receipt as JSON-ready values, moments in ISO 8601."""
@@ -117,4 +140,6 @@ class Receipt:
         fields = asdict(self)
         for name in ("labels", "rejects", "versions"):
             fields[name] = list(fields[name].items())
+        for name in ("choice", "quality"):
+            fields[name] = json.dumps(fields[name])
         return pa.Table.from_pylist([fields], schema=LEDGER_SCHEMA)

@@ -35,6 +35,29 @@ _REJECT_COLUMNS = pa.schema(
     ]
 )
 
+_CARRIED = "Carried from the source unchanged."
+_TASK_COLUMNS = {
+    "label": "The most likely label",
+    "score": "Probability of the label, 0 to 1",
+    "summary": "Summary of the text",
+    "translation": "Translation of the text",
+    "output": "What the model wrote",
+    "embedding": "Vector of the text",
+    "entities": "Entities of the text, with their places and scores",
+}
+_RUN_COMMENTS = {
+    "windrow_partition": "Slice of the table that one run replaces, by default its data interval.",
+    "windrow_run_id": "Run that wrote the row; run_id in windrow_runs.",
+    "windrow_model": "Model that made the row.",
+    "windrow_fingerprint": "Hash over weights, tokenizer, task parameters and numerics: equal ones give equal rows.",
+    "windrow_tokens": "Tokens that the model read.",
+    "windrow_truncated": "Whether the text was cut before the model read it.",
+    "windrow_scored_at": "When the prediction was made, perhaps by an earlier run.",
+    "reason": "Short code of why there is no prediction.",
+    "detail": "The reason in words.",
+    "rejected_at": "When the row was set aside.",
+}
+
 
 def table_schema(job: Job, carried: pa.Schema, task_columns: pa.Schema) -> pa.Schema:
     """Return the schema of the job's table: key, kept, task columns, run columns.
@@ -64,9 +87,23 @@ def table_schema(job: Job, carried: pa.Schema, task_columns: pa.Schema) -> pa.Sc
                 f"rename {name!r} in the source, or leave it out.",
             )
         seen[folded] = name
-    return pa.schema([*carried, *task_columns, *RUN_COLUMNS])
+    made = f"Made by task {job.task.name} with model {job.model}."
+    parts = [
+        *(_told(f, "Key of the row in the source." if f.name in job.source.key else _CARRIED) for f in carried),
+        *(_told(f, f"{_TASK_COLUMNS.get(f.name, 'Output')}. {made}") for f in task_columns),
+        *(_told(f, _RUN_COMMENTS[f.name]) for f in RUN_COLUMNS),
+    ]
+    return pa.schema(parts, metadata={"comment": f"Written by Windrow, job {job.name}: one row a row of the source."})
 
 
 def rejects_schema(keys: pa.Schema) -> pa.Schema:
     """Return the schema of ``<table>__rejects``: key columns and the reason."""
-    return pa.schema([*keys, *_REJECT_COLUMNS])
+    parts = [
+        *(_told(f, "Key of the row in the source; null where it cannot be told.") for f in keys),
+        *(_told(f, _RUN_COMMENTS[f.name]) for f in _REJECT_COLUMNS),
+    ]
+    return pa.schema(parts, metadata={"comment": "Written by Windrow: rows of the source that have no prediction."})
+
+
+def _told(field: pa.Field, comment: str) -> pa.Field:
+    return field.with_metadata({"comment": comment})

@@ -10,8 +10,9 @@ import duckdb
 import pyarrow as pa
 from pyarrow import compute
 
-from windrow.duck import execute, literal, quoted
-from windrow.errors import SourceError
+from windrow.duck import execute, first_line, literal, quoted
+from windrow.errors import SchemaError, SourceError
+from windrow.images import Spool, check_images
 from windrow.job import Job
 from windrow.overlap import in_tables, read_ahead
 from windrow.sources import RowSource
@@ -38,18 +39,21 @@ def stage(
     carried: pa.Schema,
     english_only: bool,
     limit: int | None,
+    images: Spool | None = None,
 ) -> None:
     """Make the table ``staged``: carried columns, ``windrow_row``, ``_text``, ``_hash``, ``_reason``, ``_detail``.
 
-    Every source row becomes exactly one row; those with a reason are rejects.
+    Every source row becomes exactly one row; those with a reason are rejects. Where the source's texts are images,
+    these go into the spool, and ``_text`` is the hash of their bytes in hex.
 
     Raises:
         SourceError: The source breaks off, or a text column holds no text.
     """
-    rows = _Rows(job, source, carried, limit)
+    rows = _Rows(job, source, carried, limit, images)
+    hashed = "unhex(windrow_text)" if images else "unhex(left(sha256(windrow_text), 32))"
     columns = ", ".join(map(quoted, carried.names))
     query = f"""SELECT {columns}, windrow_row, windrow_text,
-        CASE WHEN windrow_reason IS NULL THEN unhex(left(sha256(windrow_text), 32)) END AS windrow_hash,
+        CASE WHEN windrow_reason IS NULL THEN {hashed} END AS windrow_hash,
         windrow_reason, coalesce(windrow_note, {_details(job)}) AS windrow_detail
         FROM (SELECT *, {_reason(job, english_only)} AS windrow_reason FROM arriving)"""
     execute(con, f"CREATE TABLE staged AS {query}", rows.schema.empty_table())
@@ -117,6 +121,7 @@ class _Rows:
     source: RowSource
     carried: pa.Schema
     limit: int | None
+    images: Spool | None = None
     schema: pa.Schema = field(init=False)
 
     def __post_init__(self) -> None:
@@ -147,9 +152,12 @@ class _Rows:
     def _staged(self, batch: pa.RecordBatch, start: int) -> pa.RecordBatch:
         broken: dict[int, str] = {}
         carried = [_clean(batch.column(f.name), f, broken) for f in self.schema if f.name in self.carried.names]
+        numbers = pa.array(range(start, start + batch.num_rows), pa.int64())
+        if self.images:
+            ours = self.images.taken(check_images(batch.column(self.job.source.text[0]), self.job.source.text[0]))
+            return pa.RecordBatch.from_arrays([*carried, numbers, *ours], schema=self.schema)
         texts = [_clean(_text(batch, name), pa.field(name, pa.string()), broken) for name in self.job.source.text]
         text = texts[0] if len(texts) == 1 else _joined(texts)
-        numbers = pa.array(range(start, start + batch.num_rows), pa.int64())
         reasons = pa.nulls(batch.num_rows, pa.string())
         details = reasons
         if broken:
@@ -196,13 +204,24 @@ def _joined(texts: list[pa.Array]) -> pa.Array:
     return joined
 
 
+def _cast(column: pa.Array, wanted: pa.Field) -> pa.Array:
+    """Cast a column, and name it where a value would be lost."""
+    try:
+        return column.cast(wanted.type)
+    except pa.ArrowInvalid as error:
+        raise SchemaError(
+            f"Column {wanted.name!r} holds a value that cannot be carried unchanged: {first_line(error)}.",
+            "cast it in the source, for example to whole microseconds, or leave it out of source.keep.",
+        ) from None
+
+
 def _clean(column: pa.Array, wanted: pa.Field, broken: dict[int, str]) -> pa.Array:
     """Cast a column to its staged type; rows with bytes that are not UTF-8 are noted in `broken` and mended."""
     is_text = (
         pa.types.is_string(wanted.type) or pa.types.is_large_string(wanted.type) or pa.types.is_string_view(wanted.type)
     )
     if not is_text:
-        return column if column.type.equals(wanted.type) else column.cast(wanted.type)
+        return column if column.type.equals(wanted.type) else _cast(column, wanted)
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     try:

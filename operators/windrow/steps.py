@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from windrow.infer import infer
 from windrow.job import Job
 from windrow.load import load
 from windrow.manifest import Manifest
+from windrow.pace import Pace
 from windrow.publish import publish
+from windrow.quality.approval import approve
 from windrow.receipt import Receipt
 
 __all__ = ["Watcher", "run"]
@@ -42,13 +45,25 @@ class _Nobody:
     def publishing(self) -> None: ...
 
 
-def run(job: Job, partition: str | None = None, *, limit: int | None = None, watcher: Watcher | None = None) -> Receipt:
+def run(
+    job: Job,
+    partition: str | None = None,
+    *,
+    limit: int | None = None,
+    full: bool = False,
+    approved_by: str | None = None,
+    watcher: Watcher | None = None,
+    pace: Callable[[Pace], None] | None = None,
+) -> Receipt:
     """Score one partition of a job and publish it.
 
     Args:
         partition: Slice of the target table that this run owns; ``all`` unless given.
         limit: Read at most so many rows; the partition then holds no more than those.
+        full: Read the whole source, whatever `source.since` says.
+        approved_by: Who says that the run may be published where quality gates ask for that.
         watcher: Is told how the run gets on.
+        pace: Is told every few seconds how fast it scores; see `windrow.pace`.
 
     Returns:
         The receipt, as written to the ledger.
@@ -58,8 +73,10 @@ def run(job: Job, partition: str | None = None, *, limit: int | None = None, wat
     """
     eyes = watcher or _Nobody()
     eyes.loading()
-    manifest = load(job, partition, limit=limit)
+    manifest = load(job, partition, limit=limit, full=full)
     eyes.loaded(manifest)
-    infer(job, manifest.ref, progress=eyes.scored)
+    infer(job, manifest.ref, progress=eyes.scored, pace=pace)
+    if approved_by:
+        approve(job, manifest.ref, approved_by)
     eyes.publishing()
     return publish(job, manifest.ref)

@@ -1,6 +1,7 @@
 """Run folders and the content-addressed predictions, on a local disk or any fsspec URL.
 
-    <store>/runs/<job>/<partition>/<run_id>/    run.json, rows.parquet, rejects.parquet, shards/, lanes/, receipt.json
+    <store>/runs/<job>/<partition>/<run_id>/    run.json, rows.parquet, rejects.parquet, shards/, lanes/, approval.json,
+                                                receipt.json
     <store>/predictions/<fingerprint>/*.parquet  hash -> the task's columns, or a reject with its reason
     <store>/tmp/                                 scratch of runs under way (local stores)
 
@@ -17,11 +18,8 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import asdict, dataclass
-from hashlib import sha256
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import quote
 
 import duckdb
 import fsspec
@@ -29,42 +27,16 @@ import pyarrow as pa
 
 from windrow.duck import Config, first_line
 from windrow.errors import JobError, StoreError
+from windrow.faults import reach
+from windrow.filetimes import modified_s
 from windrow.job import redacted
-from windrow.receipt import utc_now
+from windrow.run_ref import RunRef, new_run_id
 
 __all__ = ["RunRef", "Store", "new_run_id"]
 
 SCRATCH_LIFETIME_S = 24 * 3600
 SCRATCH_MEMORY = "128MB"
-_LONGEST_NAME = 160
 _FROM_LOAD = "run it again from load; what was pruned or broken is made anew."
-
-
-def new_run_id() -> str:
-    """Return a run id that sorts by the moment it was made.
-
-    >>> new_run_id() < new_run_id()
-    True
-    """
-    return f"{utc_now():%Y%m%dT%H%M%S%f}Z-{uuid.uuid4().hex[:6]}"
-
-
-@dataclass(frozen=True, slots=True)
-class RunRef:
-    """Where one run keeps its files: small enough for an XCom, and all that the next step needs."""
-
-    job: str
-    partition: str
-    run_id: str
-
-    @property
-    def folder(self) -> str:
-        """The run's folder, relative to the store; the partition is quoted as in a URL."""
-        return f"runs/{self.job}/{_folder_name(self.partition)}/{self.run_id}"
-
-    def to_dict(self) -> dict[str, str]:
-        """Return the reference as plain strings."""
-        return asdict(self)
 
 
 class Store:
@@ -112,6 +84,10 @@ class Store:
                 if not self.is_local:
                     con.register_filesystem(self.fs)
                 yield con
+        except duckdb.InvalidInputException as error:  # what is no Parquet file, or not any more
+            raise StoreError(
+                f"A file of store {redacted(self.url)!r} is broken: {first_line(error)}.", _FROM_LOAD
+            ) from error
         except duckdb.Error as error:
             raise self._unable("use", first_line(error)) from error
 
@@ -134,12 +110,14 @@ class Store:
         with self._told("write"):
             target = f"{self.root}/{name}"
             if not self.is_local:
+                reach("store.put")
                 self.fs.put_file(str(local), target)
                 Path(local).unlink()
                 return
             Path(target).parent.mkdir(parents=True, exist_ok=True)
             with open(local, "rb+") as file:
                 os.fsync(file.fileno())
+            reach("store.put")
             try:
                 Path(local).replace(target)
             except OSError:
@@ -161,7 +139,11 @@ class Store:
             StoreError: It is missing or broken.
         """
         with self._told("read", name):
-            return json.loads(self.fs.cat_file(f"{self.root}/{name}"))
+            text = self.fs.cat_file(f"{self.root}/{name}")
+        try:
+            return json.loads(text)
+        except ValueError as error:
+            raise StoreError(f"File {name!r} of the store is broken: {first_line(error)}.", _FROM_LOAD) from None
 
     def exists(self, name: str) -> bool:
         """Tell whether `name` is there."""
@@ -190,7 +172,9 @@ class Store:
         try:
             with self.opened(name) as file:
                 options = pa.ipc.IpcReadOptions(included_fields=None if columns is None else list(columns))
-                return pa.ipc.open_file(file, options=options).read_all()
+                table = pa.ipc.open_file(file, options=options).read_all()
+                table.validate(full=True)  # or an offset that points nowhere would end the process
+                return table
         except (pa.ArrowException, OSError) as error:
             raise StoreError(f"File {name!r} of the store is broken: {first_line(error)}.", _FROM_LOAD) from None
 
@@ -205,6 +189,15 @@ class Store:
                 file for file in found if file[0].endswith(suffix) and (".partial-" not in file[0] or not suffix)
             )
 
+    def folders(self, folder: str) -> list[str]:
+        """Return the names of what lies in `folder`, without what lies in that; none if it is not there."""
+        with self._told("read"):
+            self.fs.invalidate_cache()
+            try:
+                return [PurePosixPath(path).name for path in self.fs.ls(f"{self.root}/{folder}", detail=False)]
+            except FileNotFoundError:
+                return []
+
     def _found_here(self, folder: str) -> Iterator[tuple[str, int, float]]:
         """Walk a local folder; fsspec would leave a whole folder out if one of its files goes meanwhile."""
         for place, _, names in os.walk(f"{self.root}/{folder}"):
@@ -216,10 +209,8 @@ class Store:
     def _found_there(self, folder: str) -> Iterator[tuple[str, int, float]]:
         self.fs.invalidate_cache()
         for path, info in self.fs.find(f"{self.root}/{folder}", detail=True).items():
-            modified = info.get("mtime") or info.get("LastModified") or info.get("created") or 0
-            seconds = modified if isinstance(modified, int | float) else modified.timestamp()
             name = path.removeprefix(self.root) if path.startswith(self.root) else path.split(self.root, 1)[-1]
-            yield name.lstrip("/"), int(info.get("size") or 0), float(seconds)
+            yield name.lstrip("/"), int(info.get("size") or 0), modified_s(info)
 
     def remove(self, names: Sequence[str]) -> None:
         """Remove files, missing ones included."""
@@ -256,14 +247,6 @@ class Store:
             f"Store {redacted(self.url)!r} cannot be {done}: {reason}.",
             "free some space, correct its permissions, or name another folder as `store`.",
         )
-
-
-def _folder_name(partition: str) -> str:
-    """Return a partition as the name of one folder: quoted as in a URL, long ones shortened to a digest."""
-    name = quote(partition, safe="")
-    if set(name) <= {"."}:
-        name = name.replace(".", "%2E")
-    return name if len(name) <= _LONGEST_NAME else f"{name[:80]}-{sha256(name.encode()).hexdigest()[:32]}"
 
 
 def _sweep(parent: Path) -> None:

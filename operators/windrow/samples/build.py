@@ -1,20 +1,18 @@
-"""Build the sample reviews and abstracts that ship with the package, byte for byte.
+"""Build the samples that ship with the package, byte for byte.
 
     python -m windrow.samples.build --data DIR --out DIR
 
 ``--data`` names the folder of the archives listed in ``SOURCES.md``; every one is checked against
-its SHA-256. Writes ``reviews/day-N.parquet`` and ``abstracts/day-N.parquet`` for N from 0 to 6 and
+its SHA-256. Writes ``reviews/day-N.parquet``, ``abstracts/day-N.parquet`` and so on for N from 0 to 6 and
 prints their table. Rows are put in order by a seeded hash of their key, never by a generator, so
 equal archives give equal rows on any machine (and equal bytes with the same pyarrow).
 """
 
 import argparse
 import hashlib
-import html
-import io
 import json
 import re
-import zipfile
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
@@ -23,20 +21,18 @@ from typing import NamedTuple, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from windrow.console import show_error
+from windrow.errors import WindrowError
 from windrow.models.corpora import held_out_mr
+from windrow.samples import domains
+from windrow.samples.reading import detokenise, documents, read, tidy
 
 SEED = 2004
 DAYS = 7
 PRODUCT_REVIEWS = 560
-FILM_REVIEWS, FILM_REVIEW_WORDS = 60, range(150, 601)
+FILM_REVIEWS = 60
 FILM_SENTENCES = 210
 ABSTRACTS, ABSTRACT_SENTENCES, SENTENCE_WORDS = 210, 5, 4
-ARCHIVES = {
-    "product_reviews/product_reviews_1.zip": ("627bfb0bb7c87586246d99b4402c3d7e4fb77ac14559d8695c283bd6850615ac"),
-    "product_reviews/product_reviews_2.zip": ("272b08fe130882e5867aa7ecc69a65616099183c4ccc10374a62c271801b0bc1"),
-    "movie_reviews/movie_reviews.zip": ("a41211ae685019137410268134db6a1a14428c89b671eb83056151a878539008"),
-    "scitldr/train.jsonl": "b222771d387be585cfdf5ae957b36757138415a352e0a3e3b23f73f87c3b1119",
-}
 PRODUCTS = {
     "Apex_AD2600_Progressive_scan_DVD player": "Apex AD2600",
     "Canon_G3": "Canon G3",
@@ -57,22 +53,8 @@ TITLE = re.compile(r"^\**[ \t]*\[t\]", re.MULTILINE)
 TAG = r"(?:[\[{](?:[+-]?\d|[+-]|u|p|s|cc|cs)(?:[\]}]+|(?=\[))|\((?:cc|cs)\))"
 MARKS = re.compile(rf"(?<!\S)(?:(?:[\w /&'-]|\.(?=[\w\[]))*{TAG}+[\s,]*)+")
 SIGN = re.compile(r"[\[{](?:[+-]\d?|\d)[\]}\[]|[+-]\d\]")
-OWNED = re.compile(r"@|http|www\.|copyright|\(c\)")
 BROKEN = re.compile(r"\w ?! [a-z\d]|[a-z]- [a-z]")
 """A word or a line torn by an old mail program or a PDF; such texts are passed over."""
-LIGATURES = str.maketrans({"ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl"})
-DETOKENISE = [
-    (re.compile(r"^\. (?=[^. ])"), ""),
-    (re.compile(r"(?<=\d) ([.:]) (?=\d)"), r"\1"),
-    (re.compile(r"(?<=\d) , (?=\d{3}\b)"), ","),
-    (re.compile(r"\b([a-z]) \. (?=[a-z] \.)"), r"\1."),
-    (re.compile(r"\.(?: ?\.){2,}"), "..."),
-    (re.compile(r'" ?([^"]+?) ?"'), r'"\1"'),
-    (re.compile(r"\s+(n't\b|'(?:s|t|re|ve|ll|m|d)\b|[.,;:!?%)\]])"), r"\1"),
-    (re.compile(r"([(\[]|[$#](?= \d)) "), r"\1"),
-    (re.compile(r"\* (\w+) \*"), r"*\1*"),
-    (re.compile(r"(?<= )' ([^']{1,30}?) '(?= |$)"), r"'\1'"),
-]
 
 
 class Review(NamedTuple):
@@ -95,43 +77,7 @@ class Abstract(NamedTuple):
     tldr: str
 
 
-Row = TypeVar("Row", Review, Abstract)
-
-
-def _read(data_dir: Path, name: str) -> bytes:
-    content = (data_dir / name).read_bytes()
-    if hashlib.sha256(content).hexdigest() != ARCHIVES[name]:
-        raise SystemExit(
-            f"{name} is not the file the samples were built from.\n"
-            "Fix: fetch it from the repository and commit named in samples/SOURCES.md."
-        )
-    return content
-
-
-def _documents(data_dir: Path, name: str) -> Iterator[tuple[str, str]]:
-    """Yield (member name, text) of every document in a zip archive, sorted by name."""
-    archive = zipfile.ZipFile(io.BytesIO(_read(data_dir, name)))
-    for member in sorted(archive.namelist()):
-        if member.endswith(".txt") and "README" not in member:
-            yield member, archive.read(member).decode("utf-8")
-
-
-def _tidy(text: str) -> str:
-    """Undo character references, ligatures and runs of white space."""
-    text = html.unescape(re.sub(r"&(#?\w+) ?;", r"&\1;", text))
-    return " ".join(text.translate(LIGATURES).split())
-
-
-def detokenise(text: str) -> str:
-    """Join the tokens of one sentence that blanks set apart; its letters stay as they are.
-
-    >>> print(detokenise("it does n't cost $ 7 . 50 ( or does it ? ) ."))
-    it doesn't cost $7.50 (or does it?).
-    """
-    text = _tidy(text)
-    for pattern, replacement in DETOKENISE:
-        text = pattern.sub(replacement, text)
-    return text
+Row = TypeVar("Row", Review, Abstract, domains.Chat, domains.Note, domains.Headline, domains.Film)
 
 
 def _sentence(line: str) -> tuple[str, list[str]]:
@@ -163,27 +109,22 @@ def _reviews_of(document: str) -> Iterator[tuple[str, list[tuple[str, list[str]]
 def product_reviews(data_dir: Path) -> Iterator[Review]:
     """Yield every product review of two sentences or more, numbered in the archives' order."""
     numbers = count(1)
-    for name, clean in (("product_reviews_1", detokenise), ("product_reviews_2", _tidy)):
-        for member, document in _documents(data_dir, f"product_reviews/{name}.zip"):
+    for name, clean in (("product_reviews_1", detokenise), ("product_reviews_2", tidy)):
+        for member, document in documents(data_dir, f"product_reviews/{name}.zip"):
             product = PRODUCTS.get(Path(member).stem)
             for title, parts in _reviews_of(document) if product else ():
                 key, headline = f"P{next(numbers):05d}", clean(title) or None
                 sentences = [text for text in (clean(text) for text, _ in parts) if text]
                 body = " ".join(sentences)
                 opinion = opinion_of(mark for _, marks in parts for mark in marks)
-                if product and len(sentences) > 1 and not (clean is _tidy and BROKEN.search(body)):
+                if product and len(sentences) > 1 and not (clean is tidy and BROKEN.search(body)):
                     yield Review(key, "product", product, headline, body, opinion)
 
 
 def film_reviews(data_dir: Path) -> Iterator[Review]:
-    """Yield every whole film review of the wanted length that is plain and claims no owner."""
-    archive = _documents(data_dir, "movie_reviews/movie_reviews.zip")
-    for number, (member, text) in enumerate(archive, 1):
-        body = " ".join(detokenise(line) for line in text.split("\n") if line.strip())
-        plain = body.isascii() and body.isprintable() and not OWNED.search(body)
-        if plain and len(body.split()) in FILM_REVIEW_WORDS:
-            opinion = "positive" if "/pos/" in member else "negative"
-            yield Review(f"F{number:05d}", "film", "film", None, body, opinion)
+    """Yield every whole film review."""
+    for film in domains.films(data_dir):
+        yield Review(film.review_id, "film", "film", None, film.body, film.opinion)
 
 
 def film_sentences(data_dir: Path) -> Iterator[Review]:
@@ -197,13 +138,13 @@ def film_sentences(data_dir: Path) -> Iterator[Review]:
 
 def abstracts(data_dir: Path) -> Iterator[Abstract]:
     """Yield every abstract of five sentences or more; fragments of sentences do not count."""
-    for line in _read(data_dir, "scitldr/train.jsonl").decode("utf-8").splitlines():
+    for line in read(data_dir, "scitldr/train.jsonl").decode("utf-8").splitlines():
         paper = json.loads(line)
-        sentences = [_tidy(text) for text in paper["source"]]
+        sentences = [tidy(text) for text in paper["source"]]
         body = " ".join(sentences)
         whole = sum(len(text.split()) >= SENTENCE_WORDS for text in sentences)
         if whole >= ABSTRACT_SENTENCES and not BROKEN.search(body):
-            title, tldr = _tidy(paper["title"]), _tidy(paper["target"][0])
+            title, tldr = tidy(paper["title"]), tidy(paper["target"][0])
             yield Abstract(paper["paper_id"], title, body, tldr)
 
 
@@ -212,9 +153,9 @@ def _order(row: Row) -> str:
     return hashlib.sha256(f"{SEED}:{row[0]}".encode()).hexdigest()
 
 
-def _draw(rows: Iterable[Row], size: int, column: str) -> list[Row]:
-    """Take ``size`` rows in seeded order, no two with the same text in ``column``."""
-    unlike = {getattr(row, column).casefold(): row for row in rows}
+def _draw(rows: Iterable[Row], size: int, *columns: str) -> list[Row]:
+    """Take ``size`` rows in seeded order, no two with the same texts in ``columns``."""
+    unlike = {tuple(getattr(row, column).casefold() for column in columns): row for row in rows}
     return sorted(unlike.values(), key=_order)[:size]
 
 
@@ -232,7 +173,7 @@ def _write(folder: Path, rows: Sequence[Row]) -> None:
 
 
 def build(data_dir: Path, out: Path) -> None:
-    """Write the sample reviews and abstracts of all days below ``out``."""
+    """Write the samples of all days below ``out``."""
     reviews = _draw(product_reviews(data_dir), PRODUCT_REVIEWS, "body")
     reviews.sort(key=lambda row: (row.product, row.opinion or ""))
     for source, size in ((film_reviews, FILM_REVIEWS), (film_sentences, FILM_SENTENCES)):
@@ -241,15 +182,29 @@ def build(data_dir: Path, out: Path) -> None:
             reviews += _draw((row for row in rows if row.opinion == label), size // 2, "body")
     _write(out / "reviews", reviews)
     _write(out / "abstracts", _draw(abstracts(data_dir), ABSTRACTS, "abstract"))
+    _write(out / "chats", _draw(domains.chats(data_dir), domains.CHATS, "chat", "reply"))
+    _write(out / "notes", _draw(domains.notes(data_dir), domains.NOTES, "dialogue"))
+    _write(out / "headlines", _draw(domains.headlines(data_dir), domains.HEADLINES, "headline", "company"))
+    films = list(domains.films(data_dir))
+    drawn = [
+        _draw((film for film in films if film.opinion == label), len(films), "body")
+        for label in ("negative", "positive")
+    ]
+    shown, more = FILM_REVIEWS // 2, domains.FILMS // 2
+    _write(out / "films", [film for part in drawn for film in part[shown : shown + more]])
 
 
 def main() -> None:
-    """Read the command line and build."""
+    """Read the command line and build; end with exit code 2 where an archive is missing."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    build(args.data, args.out)
+    try:
+        build(args.data, args.out)
+    except WindrowError as error:
+        show_error(error)
+        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

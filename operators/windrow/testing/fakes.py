@@ -10,8 +10,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from windrow.engines.base import Decoding, Engine, EnginePlan, Outputs
+from windrow.models.pictures import Pixels
 from windrow.models.tokens import Tokens, Windows
 from windrow.sources.base import require_columns
+from windrow.sources.since import Since
 from windrow.tasks.base import Scored
 
 __all__ = ["FakeEngine", "FakeSource", "FakeTask"]
@@ -21,8 +23,8 @@ class FakeEngine:
     """An engine without a model: outputs are what `answer` makes of each window's token ids.
 
     Args:
-        answer: Returns a vector (classify, embed) or token ids (generate) for a window; an exception
-            that it raises becomes a failed window.
+        answer: Returns a vector (classify, embed), a vector for each token or one for all (tag), or token ids
+            (generate) for a window; an exception that it raises becomes a failed window.
     """
 
     def __init__(self, answer: Callable[[npt.NDArray[np.int32]], Any]) -> None:
@@ -30,14 +32,21 @@ class FakeEngine:
         self.answer = answer
         self.windows_seen = 0
 
-    def classify(self, windows: Windows) -> Outputs:
+    def classify(self, windows: Windows | Pixels) -> Outputs:
         """Return the answers as rows, float32, shape ``(windows, labels)``."""
         answers, failed = self._answers(windows)
         width = max((len(a) for a in answers if a is not None), default=0)
         rows = [np.zeros(width) if a is None else a for a in answers]
         return Outputs(np.asarray(rows, dtype=np.float32).reshape(len(rows), width), failed)
 
-    def embed(self, windows: Windows) -> Outputs:
+    def tag(self, windows: Windows) -> Outputs:
+        """Return the answers as logits, float32, shape ``(tokens, labels)`` for each window."""
+        answers, failed = self._answers(windows)
+        found = [np.atleast_2d(np.asarray([] if a is None else a, dtype=np.float32)) for a in answers]
+        sizes = windows.lengths.tolist()
+        return Outputs([np.broadcast_to(a, (size, a.shape[1])) for a, size in zip(found, sizes, strict=True)], failed)
+
+    def embed(self, windows: Windows, pooling: str = "mean", unit: bool = True) -> Outputs:  # noqa: ARG002
         """Return the answers as rows, like `classify`."""
         return self.classify(windows)
 
@@ -49,13 +58,14 @@ class FakeEngine:
     def close(self) -> None:
         """Do nothing."""
 
-    def _answers(self, windows: Windows) -> tuple[list[Any], dict[int, tuple[str, str]]]:
+    def _answers(self, windows: Windows | Pixels) -> tuple[list[Any], dict[int, tuple[str, str]]]:
         answers: list[Any] = []
         failed: dict[int, tuple[str, str]] = {}
         for index in range(len(windows.rows)):
             self.windows_seen += 1
             try:
-                answers.append(self.answer(windows.window(index)))
+                seen = windows.values[index] if isinstance(windows, Pixels) else windows.window(index)
+                answers.append(self.answer(seen))
             except (RuntimeError, ValueError) as error:
                 failed[index] = ("model_error", str(error))
                 answers.append(None)
@@ -78,10 +88,11 @@ class FakeSource:
         """Return the table's columns."""
         return self.table.schema
 
-    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    def batches(self, columns: Sequence[str], since: Since | None = None) -> Iterator[pa.RecordBatch]:
         """Yield the table's rows."""
         require_columns(self.table.schema, columns, "the fake source")
-        yield from self.table.select(list(columns)).to_batches(self.batch_rows)
+        for batch in self.table.select(list(columns)).to_batches(self.batch_rows):
+            yield since.kept(batch) if since else batch
 
     def malformed(self) -> list[str]:
         """Return the lines that it was given."""

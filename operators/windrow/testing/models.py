@@ -6,57 +6,42 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from windrow.testing.vocabularies import make_language_tokenizer, make_word_tokenizer
+
 __all__ = [
     "make_tiny_adapter",
     "make_tiny_classifier",
     "make_tiny_encoder",
+    "make_tiny_family",
     "make_tiny_model",
     "make_tiny_seq2seq",
-    "make_word_tokenizer",
+    "make_tiny_tagger",
+    "make_tiny_vit",
 ]
-
-_LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,!?'-"
-_STYLES = {
-    "bert": ({"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}, "[CLS] $A [SEP]"),
-    "bart": ({"bos": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "<unk>", "mask": "<mask>"}, "<s> $A </s>"),
-    "t5": ({"pad": "<pad>", "eos": "</s>", "unk": "<unk>"}, "$A </s>"),
-}
-"""Special tokens by role, their ids in this order, and how they stand around a text."""
 
 _SEQ2SEQ = {
     "bart": ("BartForConditionalGeneration", "bart"),
-    "marian": ("MarianMTModel", "t5"),
+    "marian": ("MarianMTModel", "marian"),
+    "nllb": ("M2M100ForConditionalGeneration", "nllb"),
     "pegasus": ("PegasusForConditionalGeneration", "t5"),
     "t5": ("T5ForConditionalGeneration", "t5"),
 }
 """Model class and style of tokenizer by kind."""
 
+_FAMILIES = {
+    "bert": ("Bert", "bert"),
+    "deberta": ("Deberta", "bert"),
+    "deberta-v2": ("DebertaV2", "bert"),
+    "distilbert": ("DistilBert", "bert"),
+    "electra": ("Electra", "bert"),
+    "modernbert": ("ModernBert", "bert"),
+    "roberta": ("Roberta", "bart"),
+    "xlm-roberta": ("XLMRoberta", "bart"),
+}
+"""Start of the class names and style of tokenizer of encoders, by model type."""
+
 _DECODING = {"max_length", "max_new_tokens", "min_length", "num_beams", "no_repeat_ngram_size"}
 _DECODING |= {"forced_bos_token_id", "forced_eos_token_id"}
-
-
-def make_word_tokenizer(words: Sequence[str], max_tokens: int = 512, style: str = "bert") -> Any:
-    """Return a fast tokenizer over `words`; other words fall into letters.
-
-    Args:
-        words: Each is one token.
-        max_tokens: Most tokens of a text, special tokens included.
-        style: Special tokens and their ids as in ``bert``, ``bart`` (RoBERTa too) or ``t5``.
-    """
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
-    named, template = _STYLES[style]
-    vocabulary = [*named.values(), *_LETTERS, *(f"##{letter}" for letter in _LETTERS), *words]
-    ids = {token: number for number, token in enumerate(dict.fromkeys(vocabulary))}
-    backend = Tokenizer(models.WordPiece(ids, unk_token=named["unk"]))
-    backend.normalizer = normalizers.BertNormalizer(lowercase=True)
-    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    backend.decoder = decoders.WordPiece()
-    used = [(token, ids[token]) for token in named.values() if token in template]
-    backend.post_processor = processors.TemplateProcessing(single=template, pair=None, special_tokens=used)
-    tokens = {f"{name}_token": token for name, token in named.items()}
-    return PreTrainedTokenizerFast(tokenizer_object=backend, model_max_length=max_tokens, **tokens)
 
 
 def make_tiny_model(folder: Path, model_class: Any, config: Any, tokenizer: Any, seed: int = 0) -> Path:
@@ -105,6 +90,37 @@ def make_tiny_classifier(
     return make_tiny_model(folder, BertForSequenceClassification, config, make_word_tokenizer(words, max_tokens), seed)
 
 
+def make_tiny_tagger(
+    folder: Path,
+    words: Sequence[str],
+    labels: Sequence[str] = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC"),
+    max_tokens: int = 512,
+    seed: int = 0,
+) -> Path:
+    """Write a BERT token classifier of two narrow layers with random weights, and its tokenizer; return the folder."""
+    from transformers import BertConfig, BertForTokenClassification
+
+    named = {
+        "id2label": dict(enumerate(labels)),
+        "label2id": {label: number for number, label in enumerate(labels)},
+    }
+    config = BertConfig(**_narrow(max_tokens), **named)
+    return make_tiny_model(folder, BertForTokenClassification, config, make_word_tokenizer(words, max_tokens), seed)
+
+
+def make_tiny_vit(folder: Path, labels: Sequence[str] = ("cat", "dog", "hen"), size: int = 16, seed: int = 0) -> Path:
+    """Write a ViT image classifier of two narrow layers with random weights, and its processor; return the folder."""
+    import torch
+    from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
+
+    narrow = {key: value for key, value in _narrow(1).items() if key != "max_position_embeddings"}
+    named = {"id2label": dict(enumerate(labels)), "label2id": {label: number for number, label in enumerate(labels)}}
+    torch.manual_seed(seed)
+    ViTForImageClassification(ViTConfig(image_size=size, patch_size=4, **narrow, **named)).save_pretrained(folder)
+    ViTImageProcessorPil(size={"height": size, "width": size}).save_pretrained(folder)
+    return folder
+
+
 def _narrow(max_tokens: int) -> dict[str, Any]:
     return {
         "hidden_size": 32,
@@ -114,6 +130,36 @@ def _narrow(max_tokens: int) -> dict[str, Any]:
         "max_position_embeddings": max_tokens,
         "initializer_range": 0.5,
     }
+
+
+def make_tiny_family(
+    folder: Path, words: Sequence[str], kind: str, max_tokens: int = 512, seed: int = 0, **settings: Any
+) -> Path:
+    """Write a classifier of two labels, two narrow layers and random weights, of any encoder family; return the folder.
+
+    Args:
+        folder: Is made.
+        words: Each is one token.
+        kind: ``bert``, ``deberta``, ``deberta-v2``, ``distilbert``, ``electra``, ``modernbert``, ``roberta`` or
+            ``xlm-roberta``.
+        max_tokens: Most tokens of a text, special tokens included.
+        seed: Of the weights.
+        settings: Put into the configuration.
+    """
+    import transformers
+
+    name, style = _FAMILIES[kind]
+    tokenizer = make_word_tokenizer(words, max_tokens, style)
+    sizes: dict[str, Any] = _narrow(max_tokens + 2 if style == "bart" else max_tokens)
+    if kind == "distilbert":
+        names = {"hidden_size": "dim", "num_hidden_layers": "n_layers", "num_attention_heads": "n_heads"}
+        names["intermediate_size"] = "hidden_dim"
+        sizes = {names.get(key, key): value for key, value in sizes.items()}
+    if kind == "electra":
+        sizes["embedding_size"] = 16
+    ids = {f"{part}_token_id": getattr(tokenizer, f"{part}_token_id") for part in ("pad", "bos", "eos", "cls", "sep")}
+    config = getattr(transformers, f"{name}Config")(vocab_size=len(tokenizer), **{**sizes, **ids, **settings})
+    return make_tiny_model(folder, getattr(transformers, f"{name}ForSequenceClassification"), config, tokenizer, seed)
 
 
 def make_tiny_adapter(
@@ -150,7 +196,7 @@ def make_tiny_seq2seq(
     Args:
         folder: Is made.
         words: Each is one token.
-        kind: ``bart``, ``marian``, ``pegasus`` or ``t5``.
+        kind: ``bart``, ``marian``, ``nllb``, ``pegasus`` or ``t5``.
         max_tokens: Most tokens that the encoder reads.
         seed: Of the weights.
         settings: Put into the configuration, for example ``task_specific_params``; those of decoding
@@ -159,9 +205,12 @@ def make_tiny_seq2seq(
     import transformers
 
     name, style = _SEQ2SEQ[kind]
-    tokenizer = make_word_tokenizer(words, max_tokens, style)
+    tokenizer = make_language_tokenizer(max_tokens) if kind == "nllb" else make_word_tokenizer(words, max_tokens, style)
     ids = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
-    ids |= {"bos_token_id": tokenizer.bos_token_id, "decoder_start_token_id": 2 if kind == "bart" else 0}
+    ids |= {
+        "bos_token_id": tokenizer.bos_token_id,
+        "decoder_start_token_id": 2 if kind in {"bart", "nllb"} else tokenizer.pad_token_id,
+    }
     decoding = {key: settings.pop(key) for key in list(settings) if key in _DECODING}
     model_class = getattr(transformers, name)
     config = model_class.config_class(vocab_size=len(tokenizer), **_narrow_seq2seq(kind, max_tokens), **ids, **settings)

@@ -1,6 +1,6 @@
 """Peak memory and speed over many short texts: load and publish without inference, and a whole run.
 
-    python -m benchmarks.scale [--rows 10000 1000000]
+    python -m benchmarks.scale [--rows 1000 10000 100000 1000000]
 
 Each size runs in a process of its own, with a tiny random classifier, so that reading, hashing, staging, joining
 and writing are what is measured. The second run of a size finds every text predicted: load and publish alone.
@@ -27,6 +27,7 @@ RESULTS = Path(__file__).parent / "results"
 WORDS = np.array(
     ["good", "bad", "film", "phone", "battery", "great", "awful", "the", "it", "was", "is", "not", "plot", "lovely"]
 )
+STEPS = ("load", "infer", "publish")
 
 
 def write_rows(path: Path, rows: int) -> None:
@@ -71,14 +72,14 @@ def one(folder: Path, rows: int, model: str) -> None:
         "seconds": round(seconds, 1),
         "peak_mb": round(peak_mb),
     }
-    steps = {"load_s": round(receipt.seconds.load, 2), "publish_s": round(receipt.seconds.publish, 2)}
+    steps = {f"{step}_s": round(getattr(receipt.seconds, step), 2) for step in STEPS}
     print(json.dumps({**figures, **steps, "steps_rows_per_s": round(rows / spent)}))
 
 
 def main() -> None:
     """Run all sizes twice each, print one table, and write it to ``benchmarks/results``."""
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    asked.add_argument("--rows", type=int, nargs="+", default=[10_000, 1_000_000])
+    asked.add_argument("--rows", type=int, nargs="+", default=[1_000, 10_000, 100_000, 1_000_000])
     asked.add_argument("--one", nargs=3, metavar=("FOLDER", "ROWS", "MODEL"), help=argparse.SUPPRESS)
     options = asked.parse_args()
     if options.one:
@@ -96,13 +97,14 @@ def main() -> None:
                 told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
                 results.append(json.loads(told))
                 print(told.strip(), flush=True)
-    lines = ["| rows | texts scored | seconds | peak memory, MB | load + publish, rows/s |", "|---|---|---|---|---|"]
-    lines += [
-        f"| {r['rows']:,} | {r['texts_scored']:,} | {r['seconds']} | {r['peak_mb']} | {r['steps_rows_per_s']:,} |"
-        for r in results
-    ]
+    head = ["rows", "texts scored", "seconds", *STEPS, "peak memory, MB", "load + publish, rows/s"]
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    for r in results:
+        spent = [str(r[f"{step}_s"]) for step in STEPS]
+        cells = [f"{r['rows']:,}", f"{r['texts_scored']:,}", str(r["seconds"]), *spent]
+        lines.append(f"| {' | '.join([*cells, str(r['peak_mb']), format(r['steps_rows_per_s'], ',')])} |")
     where = "; ".join(f"{name}: {value}" for name, value in machine().items())
-    table = "\n".join([*lines, "", f"Single runs, a process each. {where}."])
+    table = "\n".join([*lines, "", f"Single runs, a process each; load, infer and publish in seconds. {where}."])
     print(f"\n{table}")
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "scale.md").write_text(table + "\n", encoding="utf-8")

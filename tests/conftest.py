@@ -17,6 +17,7 @@ from pyarrow import parquet
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_VERBOSITY"] = "error"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # tests run beside each other: a thread that waits lets others work
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 WORDS = ["good", "bad", "film", "phone", "battery", "great", "awful", "the", "it", "was", "is", "not", "plot", "lovely"]
@@ -106,6 +107,29 @@ def windrow(home: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=timeout_s, check=False)
 
     return run
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep tests together that share what is dear to make, where several workers run them."""
+    from workers import Scheduling
+
+    return Scheduling(config, log)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print what random kills did as a table, by warehouse."""
+    reports = [report for key in ("passed", "failed") for report in terminalreporter.stats.get(key, [])]
+    told = [value for report in reports for name, value in getattr(report, "user_properties", []) if name == "kills"]
+    if not told:
+        return
+    columns = ["kills", "landed", "in load", "in infer", "in publish", "resumed", "lost", "doubled", "mixed"]
+    lines = ["| warehouse | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    total = {column: sum(counts.get(column, 0) for _, counts in told) for column in columns}
+    for name, counts in (*told, ("total", total)):
+        lines.append(f"| {name} | " + " | ".join(str(counts.get(column, 0)) for column in columns) + " |")
+    terminalreporter.section("killed at random moments")
+    terminalreporter.write_line("\n".join(lines))
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:

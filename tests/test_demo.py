@@ -3,12 +3,17 @@
 import json
 import re
 import socket
+import sqlite3
 import stat
+from contextlib import closing
 from importlib import metadata
+from io import StringIO
 
 import duckdb
 import pytest
+from rich.console import Console
 
+from windrow.airflow import standalone
 from windrow.airflow.home import AirflowHome, free_port
 from windrow.errors import StoreError, WindrowError
 
@@ -29,6 +34,9 @@ def test_the_demo_shows_scored_and_summarised_reviews_and_scores_them_once(windr
     runs = scored(home)
     assert len(runs) == 2
     assert all(texts > 100 for *_, texts in runs)
+    with closing(sqlite3.connect(home / "airflow" / "airflow.db")) as metadata_db:
+        took = "SELECT (julianday(end_date) - julianday(start_date)) * 86400 FROM dag_run"
+        assert all(0 < seconds < 600 for (seconds,) in metadata_db.execute(took))
 
     again = windrow("demo", "--home", home)
     assert again.returncode == 0, again.stderr
@@ -109,3 +117,34 @@ def test_a_port_in_use_is_passed_over():
         taken.listen()
         port = taken.getsockname()[1]
         assert free_port(port) > port
+
+
+def test_a_part_that_does_not_stay_ends_airflow_in_words(tmp_path, monkeypatch):
+    place = AirflowHome(tmp_path)
+    place.prepare()
+    monkeypatch.setattr(standalone, "PARTS", ("no-such-part",))
+    monkeypatch.setattr(standalone, "ENDS", 1)
+    told = StringIO()
+    with standalone.running(place, free_port(8500)) as airflow, pytest.raises(WindrowError) as error:
+        airflow.watch(Console(file=told, width=200))
+    log = place.airflow / "no-such-part.log"
+    assert "no-such-part has ended 2 times within 10 minutes, the last time with exit code 2" in str(error.value)
+    assert str(log) in error.value.fix
+    assert "is started again" in told.getvalue()
+    assert log.read_text().count("invalid choice") == 2
+
+
+def test_metadata_that_cannot_be_made_are_told_in_words(tmp_path):
+    place = AirflowHome(tmp_path)
+    place.prepare()
+    (place.airflow / "airflow.db").write_text("no database")
+    with pytest.raises(WindrowError, match="metadata cannot be made"):
+        standalone.serve(place, Console(file=StringIO()))
+
+
+def test_airflow_asks_itself_without_a_proxy(tmp_path, monkeypatch):
+    monkeypatch.setenv("no_proxy", "inner.example")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    place = AirflowHome(tmp_path)
+    place.prepare()
+    assert set(place.environment()["no_proxy"].split(",")) == {"inner.example", "127.0.0.1"}

@@ -17,7 +17,7 @@ from windrow.sources.hub import HubSource
 
 ROWS = {"id": [1, 2, 3], "body": ["good film", "bad phone", None], "stars": [5, 1, 3]}
 READ = """
-import json, logging, sys
+import json, logging, os, sys
 from pathlib import Path
 from windrow.errors import WindrowError
 from windrow.sources.hub import HubSource
@@ -26,7 +26,8 @@ answers = []
 for text in sys.argv[1:]:
     name, _, split = text.partition("+")
     try:
-        source = HubSource(name, split or "train", lambda path: str(Path("/nowhere") / path))
+        connection = "hub" if "WINDROW_CONN_HUB" in os.environ else None
+        source = HubSource(name, split or "train", lambda path: str(Path("/nowhere") / path), connection)
         rows = [row for batch in source.batches(["body", "id"]) for row in batch.column("body").to_pylist()]
         answers.append({"columns": source.schema().names, "rows": rows})
     except WindrowError as error:
@@ -145,6 +146,8 @@ def hub(tmp_path_factory):
         stand_in.put("datasets/ann/empty", {"README.md": b"Nothing here"})
         stand_in.put("datasets/ann/broken", {"train.parquet": b"PAR1 and no more"})
         stand_in.put("datasets/ann/scripted", {"scripted.py": b"raise SystemExit", "README.md": b""})
+        stand_in.put("datasets/ann/guarded", {"data/train-00000.parquet": second})
+        stand_in.guard("datasets/ann/guarded", "hf_horse", "ann")
         stand_in.refuse("datasets/ann/gated", 403, "GatedRepo")
         stand_in.refuse("datasets/ann/troubled", 503)
         yield stand_in
@@ -244,4 +247,22 @@ def test_offline_a_pinned_revision_is_never_another_one(hub, cache):
     assert "is not in the cache" in found[2]["text"]
     assert "cannot be looked up, since HF_HUB_OFFLINE is set" in found[3]["text"]
     assert "is not in the cache, and HF_HUB_OFFLINE is set" in found[4]["text"]
+    assert hub.asked == []
+
+
+def test_a_connection_gives_token_and_cache(hub, cache, tmp_path):
+    url = f"http://:hf_horse@{hub.url.removeprefix('http://')}?cache={tmp_path}"
+    [found], told = asked(hub, cache, "ann/guarded", WINDROW_CONN_HUB=url)
+    assert found["rows"] == ROWS["body"]
+    assert any((tmp_path / "datasets").iterdir())
+    assert "hf_horse" not in told
+    [refused], _ = asked(hub, cache, "ann/guarded")
+    assert "is not on the Hub, or is private" in refused["text"]
+
+
+def test_a_token_is_not_shown_to_another_endpoint(hub, cache):
+    hub.asked.clear()
+    [refused], _ = asked(hub, cache, "ann/guarded", WINDROW_CONN_HUB="https://:hf_horse@hub.example.com")
+    assert "but the connection names https://hub.example.com" in refused["text"]
+    assert "set HF_ENDPOINT=https://hub.example.com" in refused["text"]
     assert hub.asked == []

@@ -50,5 +50,5 @@ def test_a_dag_file_is_parsed_without_a_models_libraries(file, tmp_path):
 
 @pytest.mark.airflow
 def test_airflow_learns_of_windrow_without_a_models_libraries(tmp_path):
-    code = "import windrow.airflow.plugin, windrow.airflow.provider, windrow.airflow.operators, windrow.airflow.group"
+    code = "import windrow.airflow.plugin, windrow.airflow.provider, windrow.airflow.group, windrow.airflow.hooks"
     assert not HEAVY & loaded_after(code, tmp_path)

@@ -1,5 +1,6 @@
 import json
-from datetime import datetime
+import time
+from datetime import UTC, datetime
 
 import jsonschema
 import pytest
@@ -7,10 +8,13 @@ import yaml
 from pyarrow import parquet
 
 from windrow import Job, run
+from windrow.engines.several import open_on
 from windrow.errors import JobError, ModelError, SchemaError, SourceError
-from windrow.inspect import bundled_models, check_job, explain_row, job_schema, plan_job
+from windrow.history import explain_row
+from windrow.inspect import bundled_models, check_job, job_schema, plan_job
 from windrow.models import resolve
 from windrow.models.tokens import Tokens
+from windrow.pilot import rehearsal
 from windrow.tasks import TASKS
 
 README_JOB = """
@@ -82,8 +86,29 @@ def test_plan_counts_and_estimates_and_keeps_no_prediction(job, tmp_path):
     assert facts["tokens"] == int(Tokens(resolve(job)).windows(texts).lengths.sum())
     assert facts["texts_per_s"] > 0
     assert facts["estimated_s"] > 0
+    assert facts["rows_per_s"] > 0
     assert written(tmp_path / "store") == []
     assert not (tmp_path / "warehouse.duckdb").exists()
+
+
+def test_plan_tells_rows_a_second_and_when_a_run_that_begins_now_would_be_done(job, monkeypatch):
+    now = datetime(2026, 11, 23, 23, 59, tzinfo=UTC)
+    monkeypatch.setattr("windrow.inspect.utc_now", lambda: now)
+    facts = plan_job(job)
+    done = datetime.fromisoformat(facts["finished_at"])
+    assert abs((done - now).total_seconds() - facts["estimated_s"]) <= 1.1
+    assert 5 / facts["rows_per_s"] == pytest.approx(facts["estimated_s"], abs=0.06)  # told to a tenth of a second
+
+
+def test_plan_counts_the_seconds_until_the_model_is_open(job, monkeypatch):
+    def slowly(*args):
+        time.sleep(1.5)
+        return open_on(*args)
+
+    monkeypatch.setattr(rehearsal, "open_on", slowly)
+    facts = plan_job(job)
+    assert facts["interval_s"][0] >= 1.5
+    assert facts["estimated_s"] >= 1.5
 
 
 def test_plan_after_a_run_finds_nothing_left_to_score(job):
@@ -136,7 +161,7 @@ def test_explain_keeps_odd_column_names_apart_from_the_statement(job_fields, hom
 
 def test_bundled_models_are_listed_with_the_state_of_their_bytes():
     listed = {model["model"]: model for model in bundled_models()}
-    assert set(listed) == {"windrow/minilm-sentiment", "windrow/minilm-extractive"}
+    assert set(listed) == {"windrow/minilm-sentiment", "windrow/minilm-extractive", "windrow/minilm-embed"}
     assert listed["windrow/minilm-extractive"]["bytes"] == "verified"
     assert all(model["licence"] == "Apache-2.0" for model in listed.values())
 

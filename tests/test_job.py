@@ -1,9 +1,12 @@
 import pickle
+from datetime import timedelta
 
 import pytest
+from pydantic import ValidationError
 
 from windrow.errors import JobError, ModelError, WindrowError, nearest
 from windrow.job import Job, redacted
+from windrow.schedule import Schedule
 
 
 def told(job_fields, **changes):
@@ -76,6 +79,14 @@ def test_environment_variables_are_filled_in_late(job_fields, monkeypatch):
         _ = job.store_url
 
 
+def test_an_environment_can_name_the_store_of_all_jobs_that_name_none(job_fields, home, monkeypatch):
+    unnamed = Job(**{**job_fields, "store": None})
+    assert unnamed.store_url == str(home / "store")
+    monkeypatch.setenv("WINDROW_STORE", "s3://bucket/store")
+    assert unnamed.store_url == "s3://bucket/store"
+    assert Job(**{**job_fields, "store": "/mine"}).store_url == "/mine"
+
+
 def test_relative_paths_start_at_the_job_file(write_job, tmp_path):
     job = Job.from_file(write_job(source={"path": "data/x.csv"}))
     assert job.located(job.source.path) == str(tmp_path / "data/x.csv")
@@ -89,3 +100,16 @@ def test_errors_survive_pickling():
 
 def test_nothing_near_is_not_guessed():
     assert nearest("xyzzy", ["model", "task"]) == ""
+
+
+@pytest.mark.parametrize(
+    ("told", "hours"), [(2, 2), (0.5, 0.5), ("PT2H30M", 2.5), (timedelta(minutes=15), 0.25), ("P1D", 24)]
+)
+def test_a_deadline_is_hours_or_iso_8601(told, hours):
+    assert Schedule(deadline=told).deadline == timedelta(hours=hours)
+
+
+@pytest.mark.parametrize("told", [0, -1, True, 1e300, float("nan"), "soon", "-PT1H"])
+def test_a_deadline_that_is_no_time_is_refused(told):
+    with pytest.raises(ValidationError):
+        Schedule(deadline=told)

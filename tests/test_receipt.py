@@ -10,6 +10,7 @@ RECEIPT = Receipt(
     texts_reused=1, texts_scored=1, tokens=9, seconds=Seconds(1, 2, 3, 6), rows_per_s=0.5, tokens_per_s=4.5,
     warehouse="duckdb:///w", table="t", started_at=MOMENT, finished_at=MOMENT, labels={"positive": 2},
     rejects={"null_text": 1}, versions={"windrow": "0"},
+    quality={"checks": [{"name": "length.max_mean", "status": "warn", "value": 9.5, "limit": 9.0, "detail": "long"}]},
 )  # fmt: skip
 
 FIELDS = [
@@ -41,6 +42,10 @@ FIELDS = [
     "started_at",
     "finished_at",
     "versions",
+    "choice",
+    "rows_deleted",
+    "watermark",
+    "quality",
 ]
 
 
@@ -58,3 +63,4 @@ def test_the_ledger_row_holds_the_receipt():
     assert row["seconds"] == {"load": 1, "infer": 2, "publish": 3, "total": 6}
     assert dict(row["labels"]) == {"positive": 2}
     assert row["started_at"] == MOMENT
+    assert json.loads(row["quality"]) == RECEIPT.quality

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import os
 import re
 import subprocess
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+
+from windrow.sources.files import SAMPLES
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = REPOSITORY / "operators/windrow"
@@ -66,11 +69,10 @@ def test_operators_is_a_source_root_and_no_package():
     assert [file for file in python_files() if wrong.search(file.read_text(encoding="utf-8"))] == []
 
 
-def test_nothing_but_its_own_room_and_the_demo_imports_airflow():
+def test_nothing_but_its_own_room_and_two_commands_imports_airflow():
     wrong = re.compile(r"^\s*(?:from|import) (?:airflow|windrow\.airflow)\b", re.MULTILINE)
-    core = [
-        file for file in PACKAGE.rglob("*.py") if not {PACKAGE / "airflow", PACKAGE / "demo.py"} & {file, *file.parents}
-    ]
+    told = {PACKAGE / name for name in ("airflow", "demo.py", "preflight.py")}
+    core = [file for file in PACKAGE.rglob("*.py") if not told & {file, *file.parents}]
     assert [file.name for file in core if wrong.search(file.read_text(encoding="utf-8"))] == []
 
 
@@ -112,11 +114,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return zipfile.ZipFile(next(folder.glob("*.whl"))).namelist()
 
 
-def test_a_wheel_holds_samples_adapter_types_and_notices(wheel):
-    days = [f"windrow/samples/{name}/day-{day}.parquet" for name in ("reviews", "abstracts") for day in range(7)]
+def test_a_wheel_holds_samples_adapter_page_types_and_notices(wheel):
+    days = [f"windrow/samples/{name}/day-{day}.parquet" for name in SAMPLES for day in range(7)]
     adapter = [f"windrow/models/minilm_sentiment/adapter_{name}" for name in ("model.safetensors", "config.json")]
     others = ["windrow/py.typed", "windrow/samples/SOURCES.md", "windrow/cli.py", "windrow/dags/review_sentiment.py"]
-    assert [name for name in [*days, *adapter, *others] if name not in wheel] == []
+    page = [f"windrow/airflow/page/{name}" for name in ("templates/run.html", "static/page.css", "static/uplot.js")]
+    assert [name for name in [*days, *adapter, *others, *page] if name not in wheel] == []
     licences = {name.rpartition("/")[2] for name in wheel if ".dist-info/licenses/" in name}
     assert licences == {"LICENSE", "NOTICE"}
 
@@ -126,3 +129,14 @@ def test_a_wheel_holds_nothing_else(wheel):
         name.split("/")[0] for name in wheel if ".dist-info" in name
     }
     assert [name for name in wheel if "__pycache__" in name or ".mypy_cache" in name] == []
+
+
+def test_every_sample_is_the_file_that_its_sources_list():
+    folder = PACKAGE / "samples"
+    page = (folder / "SOURCES.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| (\w+/day-\d\.parquet) \| \d+ \| (\d+) \| (\w{64}) \|$", page, re.MULTILINE)
+    found = {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*.parquet")}
+    assert {name: (int(size), digest) for name, size, digest in listed} == {
+        name: (len(content), hashlib.sha256(content).hexdigest()) for name, content in found.items()
+    }
+    assert sum(map(len, found.values())) < 2 << 20

@@ -6,9 +6,6 @@ import bz2
 import gzip
 import lzma
 import os
-import shutil
-import subprocess
-import tempfile
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -20,6 +17,7 @@ import pytest
 from pyarrow import csv, feather, ipc, parquet
 
 from conftest import merged
+from postgres_server import shared
 from windrow.errors import SourceError, WarehouseError
 from windrow.job import Job
 from windrow.sources import open_source
@@ -262,28 +260,7 @@ def test_a_database_that_is_missing_or_of_no_known_kind_is_refused(read, tmp_pat
 @pytest.fixture(scope="session")
 def postgres():
     """The url of a PostgreSQL server of the tests' own."""
-    programs = (
-        next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"))), None)
-        or Path(shutil.which("initdb") or "/x").parent
-    )
-    if not (programs / "initdb").exists():
-        pytest.skip("PostgreSQL is not installed")
-    folder = Path(tempfile.mkdtemp(prefix="windrow-postgres-"))
-    is_root = os.geteuid() == 0
-    if is_root:
-        shutil.chown(folder, "nobody")
-    as_nobody = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"] if is_root else []
-
-    def call(program, *arguments):
-        command = [*as_nobody, str(programs / program), "-D", str(folder / "data"), *arguments]
-        subprocess.run(command, check=True, capture_output=True, cwd="/")
-
-    call("initdb", "-A", "trust", "-U", "windrow", "--no-sync")
-    server = f"-k {folder} -c listen_addresses='' -c fsync=off"
-    call("pg_ctl", "-w", "-o", server, "-l", str(folder / "log"), "start")
-    yield f"postgresql://windrow@/postgres?host={folder}"
-    call("pg_ctl", "-w", "-m", "immediate", "stop")
-    shutil.rmtree(folder, ignore_errors=True)
+    return shared().url
 
 
 def test_a_postgresql_query_is_a_source(read, postgres):

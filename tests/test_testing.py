@@ -68,6 +68,8 @@ def test_a_fake_engine_answers_by_window_and_notes_what_fails(tmp_path):
     assert found.failed == {1: ("model_error", "four tokens")}
     assert engine.embed(windows).failed == found.failed
     assert engine.windows_seen == 6
+    assert engine.tag(windows).failed == found.failed
+    assert [logits.shape for logits in engine.tag(windows).values] == [(3, 2), (4, 0), (3, 2)]
     written = FakeEngine(lambda ids: ids[1:2]).generate(windows, Decoding())
     assert [row.tolist() for row in written.values] == [windows.window(w)[1:2].tolist() for w in range(3)]
 

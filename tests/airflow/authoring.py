@@ -11,7 +11,7 @@ from airflow.sdk import DAG
 
 import windrow.airflow
 from windrow.airflow import batch_inference, table_asset
-from windrow.airflow.connections import airflow_url
+from windrow.airflow.connections import airflow_hub, airflow_url
 from windrow.airflow.operators import lane_count
 from windrow.errors import JobError
 
@@ -55,6 +55,25 @@ seen = {
         table_asset("reviews", url="duckdb:///${WINDROW_HOME}/w.duckdb").name,
         table_asset("reviews", connection="warehouse").uri,
     ],
-    "urls": {name: airflow_url(name) for name in ("absolute", "relative", "hosted", "shop")},
+    "types": {name: airflow_url(name) for name in ("typed", "generic", "mother", "lake", "plain", "hooked")},
+    "no_hub": refused(airflow_hub, "nowhere"),
+    "hub": repr(airflow_hub(None)),
+    "urls": {
+        name: airflow_url(name)
+        for name in (
+            "absolute",
+            "relative",
+            "hosted",
+            "shop",
+            "snow",
+            "snow_key",
+            "google",
+            "google_key",
+            "clicks",
+            "shift",
+            "bricks",
+        )
+    },
+    "bare": refused(airflow_url, "snow_bare"),
 }
 Path(sys.argv[1]).write_text(json.dumps(seen))

@@ -7,17 +7,22 @@ import json
 import os
 import signal
 import sys
+import threading
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from airflow.dag_processing.dagbag import DagBag
+from airflow.api_fastapi.app import create_app
+from starlette.testclient import TestClient
 
 import windrow.infer
 import windrow.load
+import windrow.publish
+from windrow.airflow.compat import read_dags
 
 windrow.load.SHARD_TEXTS = 100
 real_infer = windrow.infer.infer
-bag = DagBag(os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
+bag = read_dags(os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
 
 
 def play(dag_id, logical_date=None, **options):
@@ -47,6 +52,56 @@ def play_interrupted():
         windrow.infer.infer = real_infer
 
 
+@contextmanager
+def answering(option):
+    """Answer what tasks ask a person, through the REST API, as the page of required actions does; give the forms."""
+    forms, is_over = [], threading.Event()
+    client = TestClient(create_app(), raise_server_exceptions=False)
+    password = json.loads(Path(os.environ["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"]).read_text())["admin"]
+    token = client.post("/auth/token", json={"username": "admin", "password": password}).json()["access_token"]
+    client.headers["Authorization"] = f"Bearer {token}"
+
+    def answer():
+        while not is_over.wait(0.2):
+            asked = client.get("/api/v2/dags/~/dagRuns/~/hitlDetails", params={"response_received": False})
+            for form in asked.json()["hitl_details"]:
+                task = form["task_instance"]
+                if task["state"] in {"awaiting_input", "deferred"}:  # deferred before Airflow 3.3
+                    run = f"/api/v2/dags/{task['dag_id']}/dagRuns/{task['dag_run_id']}"
+                    page = client.get(
+                        run.replace("/api/v2/", "/windrow/").replace("dagRuns", "runs") + f"/tasks/{task['task_id']}"
+                    )
+                    path = f"{run}/taskInstances/{task['task_id']}/-1/hitlDetails"
+                    done = client.patch(path, json={"chosen_options": [option], "params_input": {}})
+                    forms.append({**form, "answered": done.status_code, "page": page.text})
+
+    thread = threading.Thread(target=answer, daemon=True)
+    thread.start()
+    try:
+        yield forms
+    finally:
+        is_over.set()
+        thread.join()
+
+
+def play_gated(option, kills=0, dag_id="gated"):
+    """Run a Dag whose gate asks; once it is answered, stop publish by a signal as often as asked."""
+    real, calls = windrow.publish.publish, []
+
+    def publish(*args, **options):
+        calls.append(True)
+        if 1 < len(calls) <= 1 + kills:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(*args, **options)
+
+    windrow.publish.publish = publish
+    try:
+        with answering(option) as forms:
+            return {**play(dag_id, "2026-01-09"), "forms": forms}
+    finally:
+        windrow.publish.publish = real
+
+
 def outlets():
     """Return the assets of each Dag's publish tasks."""
     return {name: [asset.name for task in dag.tasks for asset in task.outlets] for name, dag in bag.dags.items()}
@@ -61,9 +116,16 @@ played = {
     "undated": play("daily", None, run_after=datetime(2026, 1, 7, 3, tzinfo=UTC)),
     "from_file": play("from_file", "2026-01-05"),
     "from_object": play("from_object", "2026-01-05", run_conf={"day": "2026-01-06"}),
+    "from_hub": play("from_hub", "2026-01-05"),
     "wrong_column": play("wrong_column", "2026-01-05"),
     "broken_store": play("broken_store", "2026-01-05"),
     "secretive": play("secretive", "2026-01-05"),
     "interrupted": play_interrupted(),
+    "gated_first": play("gated", "2026-01-05"),
+    "gated_rejected": play_gated("Reject"),
+    "gated_approved": play_gated("Approve", kills=1),
+    "whole_first": play("gated_whole", "2026-01-05"),
+    "whole_rejected": play_gated("Reject", dag_id="gated_whole"),
+    "whole_approved": play_gated("Approve", dag_id="gated_whole"),
 }
-Path(sys.argv[1]).write_text(json.dumps(played))
+Path(sys.argv[1]).write_text(json.dumps(played, default=str))

@@ -2,10 +2,15 @@
 
 import json
 
+import airflow.sdk.exceptions
 import duckdb
 import pytest
 
 pytestmark = pytest.mark.airflow
+answered = pytest.mark.skipif(
+    not hasattr(airflow.sdk.exceptions, "TaskAwaitingInput"),
+    reason="dag.test() of this Airflow cannot wait for an answer: test_scheduler does",
+)
 ROWS, TEXTS = 600, 599
 
 
@@ -138,7 +143,92 @@ def test_a_task_that_is_asked_to_stop_is_tried_again_and_goes_on(played):
     assert [event["rows_published"] for event in events(played, played.runs["interrupted"])] == [ROWS]
 
 
-@pytest.mark.parametrize("secret", ["correct-horse", "battery@staple", "battery%40staple"])
+def test_a_gate_that_asks_changes_nothing_where_all_is_well(played):
+    assert set(played.runs["outlets"]["gated"]) == {"windrow://connection/warehouse/analytics.gated"}
+    assert states(played.runs["gated_first"]) == {
+        "scored.load[-1]": "success",
+        "scored.infer[-1]": "skipped",  # the texts of this day have been scored by another Dag
+        "scored.publish[-1]": "success",
+    }
+
+
+@answered
+def test_a_gate_that_asks_shows_its_finding_both_histograms_and_rows(played):
+    (form,) = played.runs["gated_rejected"]["forms"]
+    assert form["subject"] == "Publish partition 2026-01-09 of analytics.gated?"
+    assert form["options"] == ["Approve", "Reject"]
+    assert [user["id"] for user in form["assigned_users"]] == ["admin"]
+    assert "| label_drift.max_psi | **asks** | labels against 2026-01-05: PSI" in form["body"]
+    assert "| label | here | before | moved by |" in form["body"]
+    assert "| bad film number " in form["body"]
+
+
+@answered
+@pytest.mark.parametrize(("run", "task"), [("gated_rejected", "scored.publish"), ("whole_rejected", "whole")])
+def test_the_page_of_a_run_that_waits_shows_the_question_and_where_to_answer(played, run, task):
+    (form,) = played.runs[run]["forms"]
+    assert "needs approval" in form["page"]
+    assert f"A quality gate asks a person.</strong> {form['subject']}" in form["page"]
+    assert f"/tasks/{task}/required_actions" in form["page"]
+    assert "| bad film number " not in form["page"]  # rows are for those who may see required actions
+
+
+@answered
+def test_a_rejection_leaves_the_table_as_it_was_and_is_not_tried_again(played):
+    run = played.runs["gated_rejected"]
+    assert (run["state"], run["tasks"]["scored.publish[-1]"]) == ("failed", ["failed", 1])
+    assert events(played, run) == []
+    assert "admin has rejected partition '2026-01-09'" in played.log
+
+
+@answered
+def test_an_approval_publishes_and_the_receipt_says_who_gave_it(played):
+    run = played.runs["gated_approved"]
+    assert run["state"] == "success"
+    receipt = xcoms(played, "gated", run)["scored.publish", -1, "return_value"]
+    assert receipt["quality"]["decided_by"] == "admin"
+    assert [check["status"] for check in receipt["quality"]["checks"]] == ["approved"]
+    rows = table(played, "SELECT windrow_partition, windrow_run_id FROM analytics.gated GROUP BY ALL ORDER BY ALL")
+    assert [day for day, _ in rows] == ["2026-01-05", "2026-01-09"]
+    assert rows[1][1] == receipt["run_id"]
+
+
+@answered
+def test_a_task_that_is_stopped_once_it_is_answered_does_not_ask_again(played):
+    run = played.runs["gated_approved"]
+    assert run["tasks"]["scored.publish[-1]"] == ["success", 2]
+    assert [form["answered"] for form in run["forms"]] == [200]
+
+
+@answered
+@pytest.mark.parametrize("task", ["whole", "called"])
+def test_a_job_in_one_task_waits_too_and_publishes_the_run_that_was_asked_about(played, task):
+    run = played.runs["whole_approved"]
+    assert (run["state"], run["tasks"][f"{task}[-1]"]) == ("success", ["success", 1])
+    assert {form["subject"] for form in run["forms"]} == {
+        f"Publish partition 2026-01-09 of analytics.{name}?" for name in ("whole", "called")
+    }
+    receipt = xcoms(played, "gated_whole", run)[task, -1, "return_value"]
+    assert receipt["quality"]["decided_by"] == "admin"
+    rows = table(played, f"SELECT DISTINCT windrow_partition, windrow_run_id FROM analytics.{task} ORDER BY 1")
+    assert [day for day, _ in rows] == ["2026-01-05", "2026-01-09"]
+    assert rows[1][1] == receipt["run_id"]
+
+
+@answered
+def test_a_job_in_one_task_reads_its_source_once_a_run_though_it_waits(played):
+    assert len(list(played.stage.place.root.rglob("runs/whole/2026-01-09/*/run.json"))) == 2  # rejected, approved
+    assert played.log.count("The function is called for 2026-01-09.") == 1  # the rejected run ends before it
+
+
+@answered
+def test_a_rejected_job_in_one_task_is_not_tried_again(played):
+    run = played.runs["whole_rejected"]
+    assert run["tasks"]["whole[-1]"] == ["failed", 1]
+    assert events(played, run) == []
+
+
+@pytest.mark.parametrize("secret", ["correct-horse", "battery@staple", "battery%40staple", "hf_correct_horse"])
 def test_secrets_reach_neither_log_nor_rendered_fields_nor_xcom(played, secret):
     assert states(played.runs["secretive"])["by_url.load[-1]"] == "failed"
     assert states(played.runs["secretive"])["by_connection.load[-1]"] == "failed"
@@ -149,6 +239,12 @@ def test_secrets_reach_neither_log_nor_rendered_fields_nor_xcom(played, secret):
         ("extra", "asset_event"),
     ):
         assert not played.stage.metadata(f"SELECT 1 FROM {name} WHERE CAST({column} AS TEXT) LIKE ?", f"%{secret}%")
+
+
+def test_a_private_model_is_fetched_through_the_connection_of_the_hub(played):
+    assert played.runs["from_hub"]["state"] == "success"
+    assert [event["rows_published"] for event in events(played, played.runs["from_hub"])] == [ROWS]
+    assert (played.stage.place.root / "cache/hub/models--ann--mood").is_dir()
 
 
 def test_the_url_of_a_secret_is_still_shown(played):

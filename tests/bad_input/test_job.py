@@ -30,7 +30,7 @@ def test_a_job_file_that_is_missing_or_no_yaml_is_refused(call, refused, tmp_pat
         ({"precision": "fp8"}, ["precision"]),
         ({"limits": {"max_reject_share": 1.5}}, ["limits.max_reject_share"]),
         ({"model": "windrow/minilm-sentimant"}, ["does not exist", "did you mean 'windrow/minilm-sentiment'"]),
-        ({"model": "/nowhere/at/all"}, ["/nowhere/at/all", "does not exist"]),
+        ({"model": "/no/model/is/here"}, ["/no/model/is/here", "does not exist"]),
         ({"warehouse": {"url": "duckbd:///x.duckdb"}}, ["'duckbd'", "did you mean 'duckdb'"]),
         ({"warehouse": {"table": "a.b.c"}}, ["is no table name"]),
         ({"warehouse": {"url": None, "connection": "nobody"}}, ["Connection 'nobody'", "WINDROW_CONN_NOBODY"]),

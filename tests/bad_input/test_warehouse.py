@@ -58,6 +58,9 @@ def test_a_table_of_any_name_is_made_and_replaced(call, write_job, tmp_path, nam
         schema = con.execute("SELECT DISTINCT table_schema FROM information_schema.tables").fetchall()
         assert len(schema) == 1
     assert call("explain", job, "--key", "r0", "--json").returncode == 0
+    told = call("explain", job, "--key", "r0")
+    assert told.returncode == 0
+    assert " ".join(told.stderr.split()).count("published + 0 rejected") == 2
 
 
 @pytest.mark.parametrize(

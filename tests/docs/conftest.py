@@ -1,4 +1,4 @@
-"""The tables that docs/query.md asks: its two jobs, run over a few sample reviews and some broken rows."""
+"""The tables that docs/query.md asks: its jobs, run over a few sample reviews and some broken rows."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from pyarrow import parquet
 
 from docs.pages import REPOSITORY, blocks
 from windrow import Job, run
+from windrow.testing import make_tiny_tagger
 
-LIMITS = {"review_sentiment": 24, "review_summaries": 8}
+LIMITS = {"review_sentiment": 24, "review_summaries": 8, "review_vectors": 8, "review_entities": 8}
 
 
 @pytest.fixture(scope="session")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with ``warehouse.duckdb``: two days of both jobs, and a third day with rejects."""
+    """A folder with ``warehouse.duckdb``: two days of all jobs, and a third day with rejects."""
     folder = tmp_path_factory.mktemp("published")
+    make_tiny_tagger(folder / "models/ner", ["the", "phone", "camera", "film"])
     for block in blocks("yaml", [REPOSITORY / "docs/query.md"]):
         fields = yaml.safe_load(block.text)
         for day in ("2026-11-23", "2026-11-24"):

@@ -11,7 +11,7 @@ import pytest
 import typer
 import yaml
 
-from docs.pages import PAGES, REPOSITORY, anchors, blocks, commands, first_column, links, section
+from docs.pages import PAGES, REPOSITORY, TRANSLATION, anchors, blocks, commands, first_column, links, section
 from windrow import Job, Receipt, errors
 from windrow.cli import app
 from windrow.inspect import job_schema
@@ -46,7 +46,7 @@ def test_every_command_parses(command):
         group.commands[name].make_context(name, words[words.index(name) + 1 :])
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, TRANSLATION], ids=lambda page: page.name)
 def test_every_link_leads_somewhere(page):
     for target in links(page):
         path, _, anchor = target.partition("#")
@@ -73,7 +73,7 @@ def test_every_make_target_that_is_named_exists():
 
 def test_the_job_page_names_exactly_the_fields_of_the_schema():
     schema = job_schema()
-    parts = {"Source": "Source", "Warehouse": "Target", "Limits": "Limits"}
+    parts = {"Source": "Source", "Warehouse": "Target", "Limits": "Limits", "Quality": "Gates", "Dag": "Schedule"}
     expected = {heading: set(schema["$defs"][name]["properties"]) for heading, name in parts.items()}
     expected["Job"] = set(schema["properties"])
     for task in TASKS:
@@ -81,7 +81,10 @@ def test_the_job_page_names_exactly_the_fields_of_the_schema():
     assert {heading: set(first_column(section(JOB, heading))) for heading in expected} == expected
 
 
-@pytest.mark.parametrize(("heading", "part"), [("Job", ""), ("Source", "Source"), ("Limits", "Limits")])
+@pytest.mark.parametrize(
+    ("heading", "part"),
+    [("Job", ""), ("Source", "Source"), ("Limits", "Limits"), ("Quality", "Gates"), ("Dag", "Schedule")],
+)
 def test_the_job_page_tells_the_defaults_and_what_is_required(heading, part):
     whole = job_schema()
     schema = whole["$defs"][part] if part else whole
@@ -92,6 +95,16 @@ def test_the_job_page_tells_the_defaults_and_what_is_required(heading, part):
             if told is not None and name != "store":
                 default = schema["properties"][name].get("default")
                 assert str(yaml.safe_load(told) or None) == str(default or None), name
+
+
+def test_the_job_page_names_every_bound_of_every_gate():
+    defs = job_schema()["$defs"]
+    gates = [
+        (name, field["anyOf"][0]["$ref"]) for name, field in defs["Gates"]["properties"].items() if "$ref" in str(field)
+    ]
+    bounds = {(name, bound) for name, ref in gates for bound in defs[ref.rpartition("/")[2]]["properties"]}
+    expected = {bound if bound == "on_breach" else f"{name}.{bound}" for name, bound in bounds}
+    assert set(first_column(section(JOB, "What a gate asks for"))) == expected
 
 
 def test_the_job_page_tells_every_choice_of_precision():
@@ -112,6 +125,7 @@ def reason_codes() -> set[str]:
     in_sql = set(re.findall(r"(?:THEN|reason =) '([a-z_0-9]+)'", staging))
     in_rows = set(re.findall(r"\[\s*\"([a-z_0-9]+)\"(?:\] \* len\(lines\)|\s+if row in broken)", staging))
     engines = [file for room in ("engines", "tasks") for file in (package / room).glob("*.py")]
+    engines += [package / "images.py", package / "models/pictures.py"]
     in_windows = {code for file in engines for code in codes_with_detail(file.read_text(encoding="utf-8"))}
     assert all([in_sql, in_rows, in_windows]), "a pattern no longer finds what it was written for"
     return in_sql | in_rows | in_windows

@@ -35,7 +35,16 @@ def test_the_page_tells_all_columns_that_a_run_adds(warehouse):
     told = first_column(section(PAGE, "The tables"))
     published = warehouse.execute("DESCRIBE analytics.review_sentiment").fetchall()
     assert {name for name, *_ in published} - {"review_id", "kind", "product", "title", "opinion"} <= set(told)
-    assert set(told) == {"label", "score", "summary", *RUN_COLUMNS.names}
+    assert set(told) == {
+        "label",
+        "score",
+        "summary",
+        "output",
+        "translation",
+        "embedding",
+        "entities",
+        *RUN_COLUMNS.names,
+    }
 
 
 def test_rows_are_in_the_table_or_among_the_rejects_but_never_in_both(warehouse):

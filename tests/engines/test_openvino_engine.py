@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from importlib import import_module
+
 import numpy as np
 import pytest
 
+from conftest import WORDS
 from windrow import Job, run
-from windrow.engines import EnginePlan, choose_engine, open_engine, open_first, openvino_export
+from windrow.engines import ENGINES, Candidate, EnginePlan, candidates, exports, open_engine, open_first
+from windrow.engines.pooling import POOLINGS
 from windrow.errors import ExportError, JobError, ModelError
 from windrow.job import windrow_home
 from windrow.models import resolve
 from windrow.models.tokens import Tokens
+from windrow.testing import make_tiny_tagger
 
 TEXTS = ["good film", "the battery was awful and the plot is not lovely " * 9, "bad", "it was not great", "phone"] * 5
 
@@ -30,6 +36,25 @@ def test_its_numbers_are_those_of_pytorch(model, head):
     found, expected = (getattr(engine_for(model, name, head), head)(windows) for name in ("openvino", "torch"))
     np.testing.assert_allclose(found.values, expected.values, atol=1e-4)
     assert found.values.dtype == np.float32
+    assert not found.failed
+
+
+@pytest.mark.parametrize("unit", [True, False])
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_each_pooling_is_that_of_pytorch(pooling, unit, model):
+    windows = Tokens(model).windows(TEXTS)
+    found, expected = (engine_for(model, n, "embed").embed(windows, pooling, unit) for n in ("openvino", "torch"))
+    np.testing.assert_allclose(found.values, expected.values, atol=1e-4)
+
+
+def test_logits_of_tokens_are_those_of_pytorch(home, job_fields, tmp_path):
+    folder = make_tiny_tagger(tmp_path / "tagger", WORDS)
+    model = resolve(Job(**{**job_fields, "model": str(folder), "task": "entities"}))
+    windows = Tokens(model).windows(TEXTS)
+    plans = [EnginePlan(name, "tag", "cpu", "fp32", 5) for name in ("openvino", "torch")]
+    found, expected = (open_engine(plan, model).tag(windows) for plan in plans)
+    for one, two in zip(found.values, expected.values, strict=True):
+        np.testing.assert_allclose(one, two, atol=1e-4)
     assert not found.failed
 
 
@@ -53,15 +78,16 @@ def test_nothing_at_all_gives_an_empty_result(model):
 
 def test_a_model_is_exported_once_and_nothing_half_made_stays(model, monkeypatch):
     engine_for(model)
-    monkeypatch.setattr(openvino_export, "_make", None)
+    monkeypatch.setattr(exports, "_make", None)
     engine_for(model, precision="bf16")
     (folder,) = (windrow_home() / "exports").iterdir()
-    assert {file.name for file in folder.iterdir()} == {"facts.json", "model.xml", "model.bin"}
+    assert {file.name for file in folder.iterdir()} == {"answers.npz", "facts.json", "model.xml", "model.bin"}
 
 
 def test_what_it_cannot_run_is_refused_with_the_fix(model):
     for plan in (
         EnginePlan("openvino", "generate", "cpu", "fp32"),
+        EnginePlan("openvino", "image", "cpu", "fp32"),
         EnginePlan("openvino", "classify", "cuda", "fp32"),
         EnginePlan("openvino", "classify", "cpu", "fp16"),
     ):
@@ -70,11 +96,11 @@ def test_what_it_cannot_run_is_refused_with_the_fix(model):
 
 
 def test_an_export_that_says_something_else_is_never_used(model, home, job_fields, monkeypatch, caplog):
-    monkeypatch.setattr(openvino_export, "_TOLERANCE", -1.0)
+    monkeypatch.setattr(exports, "_TOLERANCE", -1.0)
     with pytest.raises(ExportError, match=r"differ from PyTorch's\n.*engine: torch") as told:
         engine_for(model)
     assert isinstance(told.value, ModelError)
-    monkeypatch.setattr("windrow.engines.OPENVINO_ABOVE_TEXTS", 1)
+    monkeypatch.setattr("windrow.engines.fitting.OPENVINO_ABOVE_TEXTS", 1)
     receipt = run(Job(**job_fields))
     assert (receipt.engine, receipt.rows_published) == ("torch", receipt.rows_in)
     assert "It runs in PyTorch" in caplog.text
@@ -84,7 +110,7 @@ def test_an_export_that_says_something_else_is_never_used(model, home, job_field
 
 def test_many_texts_on_a_cpu_run_in_openvino_and_the_receipt_tells_so(home, job_fields, monkeypatch):
     with_torch = run(Job(**{**job_fields, "engine": "torch", "store": str(home / "torch")}))
-    monkeypatch.setattr("windrow.engines.OPENVINO_ABOVE_TEXTS", 1)
+    monkeypatch.setattr("windrow.engines.fitting.OPENVINO_ABOVE_TEXTS", 1)
     receipt = run(Job(**job_fields))
     assert (with_torch.engine, receipt.engine) == ("torch", "openvino")
     assert receipt.labels == with_torch.labels
@@ -92,31 +118,72 @@ def test_many_texts_on_a_cpu_run_in_openvino_and_the_receipt_tells_so(home, job_
 
 
 @pytest.mark.parametrize(
-    ("wanted", "head", "device", "precision", "texts", "chosen"),
+    ("engine", "head", "device", "precision", "texts", "first"),
     [
         ("auto", "classify", "cpu", "bf16", 1000, "openvino"),
         ("auto", "embed", "cpu", "fp32", 10**6, "openvino"),
+        ("auto", "tag", "cpu", "fp32", 10**6, "openvino"),
         ("auto", "classify", "cpu", "fp32", 999, "torch"),
-        ("auto", "generate", "cpu", "fp32", 10**6, "torch"),
+        ("auto", "generate", "cpu", "bf16", 10**6, "torch"),
         ("auto", "classify", "cuda", "bf16", 10**6, "torch"),
         ("torch", "classify", "cpu", "bf16", 10**6, "torch"),
         ("openvino", "classify", "cpu", "bf16", 1, "openvino"),
+        ("auto", "classify", "cpu", "int8", 1, "openvino"),
     ],
 )
-def test_the_engine_is_chosen_by_head_device_precision_and_texts(wanted, head, device, precision, texts, chosen):
-    assert choose_engine(wanted, head, device, precision, texts) == chosen
+def test_the_rule_goes_by_head_device_precision_and_texts(engine, head, device, precision, texts, first):
+    assert candidates(head, device, engine, precision, texts)[0] == Candidate(first, precision)
+
+
+def test_numerics_left_open_are_the_processors_own_then_int8_then_fp32(monkeypatch):
+    monkeypatch.setattr("windrow.engines.device._cpu_has_bf16", lambda: True)
+    found = candidates("classify", "cpu", "auto", "auto", 10**6)
+    assert [(option.engine, option.precision) for option in found] == [
+        ("openvino", "bf16"), ("openvino", "int8"), ("openvino", "fp32"), ("torch", "bf16"), ("torch", "fp32"),
+        ("onnxruntime", "int8"), ("onnxruntime", "fp32"),
+    ]  # fmt: skip
+
+
+def test_numerics_that_no_engine_runs_are_refused(home, job_fields):
+    with pytest.raises(JobError, match=r"'torch' does not run classify in int8 on cpu\.\n.*leave engine or precision"):
+        run(Job(**{**job_fields, "engine": "torch", "precision": "int8"}))
+
+
+def test_int8_agrees_with_fp32_and_does_not_depend_on_its_neighbours(model):
+    plan = EnginePlan("openvino", "classify", "cpu", "int8", 2)
+    engine, whole = open_engine(plan, model), open_engine(replace(plan, precision="fp32"), model)
+    read = Tokens(model).windows(TEXTS)
+    together, exact = engine.classify(read).values, whole.classify(read).values
+    assert (together.argmax(axis=1) == exact.argmax(axis=1)).all()
+    assert 0 < np.abs(together - exact).max() < 0.5
+    for number, text in enumerate(TEXTS):
+        alone = engine.classify(Tokens(model).windows([text])).values[0]
+        assert np.allclose(alone, together[number], atol=0.05)
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+def test_int8_that_is_nonsense_on_this_processor_is_refused(engine, model, monkeypatch):
+    name = {"openvino": "OpenVinoEngine", "onnxruntime": "OnnxEngine"}[engine]
+    made = getattr(import_module(ENGINES[engine].partition(":")[0]), name)
+    real = made.run
+    monkeypatch.setattr(made, "run", lambda self, ids, mask: real(self, ids, mask) * 400)
+    plan = EnginePlan(engine, "classify", "cpu", "int8", 2)
+    with pytest.raises(ExportError, match="other outputs in int8 than in fp32"):
+        open_engine(plan, model)
 
 
 def test_without_its_package_auto_is_torch_and_naming_it_says_what_to_install(monkeypatch, home, job_fields):
-    monkeypatch.setattr("windrow.engines.find_spec", lambda _: None)
-    assert choose_engine("auto", "classify", "cpu", "bf16", 10**6) == "torch"
+    monkeypatch.setattr("windrow.engines.fitting.find_spec", lambda _: None)
+    assert candidates("classify", "cpu", "auto", "bf16", 10**6) == [Candidate("torch", "bf16")]
     with pytest.raises(JobError, match=r"pip install 'windrow\[openvino\]'"):
         run(Job(**{**job_fields, "engine": "openvino"}))
 
 
 def test_a_worker_without_the_package_runs_what_auto_chose_elsewhere_in_pytorch(model, monkeypatch):
-    monkeypatch.setattr("windrow.engines.find_spec", lambda _: None)
-    assert open_first(EnginePlan("openvino", "classify", "cpu", "fp32", 2), model, "auto").plan.engine == "torch"
+    monkeypatch.setattr("windrow.engines.fitting.find_spec", lambda _: None)
+    plan = open_first(EnginePlan("openvino", "classify", "cpu", "fp32", 2), model, "auto").plan
+    assert plan.engine == "torch"
+    assert plan.notes == ["planned: openvino; ran: torch; why: its package is not installed here"]
 
 
 def test_an_export_that_cannot_be_written_names_the_folder_and_auto_runs_in_pytorch(model, home):

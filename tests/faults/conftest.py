@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,38 @@ import pytest
 from pyarrow import parquet
 
 from conftest import REPOSITORY, WORDS
+from faults.trials import Site, serve
+from warehouses.places import BROKEN
 
 ROWS = 3000
 COLUMNS = "id, label, score, windrow_tokens, windrow_truncated, windrow_fingerprint, windrow_model"
+
+
+@pytest.fixture(scope="session")
+def fork_server() -> None:
+    """A process that has imported everything, and forks a child a trial."""
+    serve()
+
+
+@pytest.fixture(scope="module")
+def sites(tmp_path_factory: pytest.TempPathFactory, fork_server: None, tiny_classifier: Path) -> Callable[[str], Site]:
+    """Warehouses by name, each made once for the tests of a module."""
+
+    @functools.cache
+    def made(kind: str) -> Site:
+        folder = tmp_path_factory.mktemp(kind)
+        return Site(kind, folder, BROKEN[kind](folder), tiny_classifier).prepare()
+
+    return made
+
+
+@pytest.fixture(params=list(BROKEN))
+def site(request: pytest.FixtureRequest, sites: Callable[[str], Site]) -> Site:
+    """A warehouse that unbroken runs have filled.
+
+    Its own scope is a function's, as a fixture gets anyway that is named beside others in ``parametrize``.
+    """
+    return sites(request.param)
 
 
 @pytest.fixture
@@ -94,12 +123,3 @@ def content(folder: Path, name: str) -> dict[str, Any]:
                 "SELECT rows_in, rows_published, rows_rejected FROM windrow_runs ORDER BY run_id DESC LIMIT 1"
             ).fetchall(),
         }
-
-
-def times_scored(store: Path) -> Counter[int]:
-    """Return how many texts have one prediction, two, and so on."""
-    files = [str(file) for file in (store / "predictions").rglob("*.parquet")]
-    if not files:
-        return Counter()
-    query = "SELECT n, count(*) FROM (SELECT count(*) AS n FROM read_parquet(?) GROUP BY windrow_hash) GROUP BY n"
-    return Counter(dict(duckdb.execute(query, [files]).fetchall()))

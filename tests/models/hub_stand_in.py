@@ -20,6 +20,7 @@ class Repository:
     refs: dict[str, str] = field(default_factory=dict)
     status: int = 200
     code: str = ""
+    token: str = ""
 
     def commit_of(self, revision: str) -> str | None:
         return revision if revision in self.commits else self.refs.get(revision)
@@ -31,9 +32,11 @@ class HubStandIn:
     Attributes:
         url: For ``HF_ENDPOINT``.
         asked: Every request so far, as ``GET /path``.
+        owners: Names by token.
     """
 
     def __init__(self) -> None:
+        self.owners: dict[str, str] = {}
         self.repositories: dict[str, Repository] = {}
         self.asked: list[str] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
@@ -70,6 +73,11 @@ class HubStandIn:
         """Answer every request for a repository with an error."""
         self.repositories[name] = Repository({}, {}, status, code)
 
+    def guard(self, name: str, token: str, owner: str) -> None:
+        """Show a repository to the owner of a token alone."""
+        self.repositories[name].token = token
+        self.owners[token] = owner
+
     def fetched(self) -> set[str]:
         """File names that were downloaded."""
         return {
@@ -99,7 +107,12 @@ class _Handler(BaseHTTPRequestHandler):
         path = unquote(urlsplit(self.path).path)
         self.hub.asked.append(f"{self.command} {path}")
         parts = path.strip("/").split("/")
-        if parts[0] == "api":
+        if parts[:2] == ["api", "whoami-v2"]:
+            owner = self.hub.owners.get(self._token())
+            self._json({"name": owner}) if owner else self._error(401, "", "Invalid username or password.")
+        elif parts == ["api", "models"]:
+            self._json([])
+        elif parts[0] == "api":
             self._api("/".join(parts[1:4]), parts[4:], body)
         else:
             kind = [] if parts[0] == "datasets" else ["models"]
@@ -140,7 +153,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _found(self, name: str, revision: str) -> tuple[str, dict[str, bytes]] | None:
         repository = self.hub.repositories.get(name)
-        if not repository:
+        if not repository or (repository.token and repository.token != self._token()):
             self._error(401, "RepoNotFound", "Invalid username or password.")
         elif repository.status != 200:
             self._error(repository.status, repository.code, "refused")
@@ -150,6 +163,9 @@ class _Handler(BaseHTTPRequestHandler):
             commit = str(repository.commit_of(revision))
             return commit, repository.commits[commit]
         return None
+
+    def _token(self) -> str:
+        return self.headers.get("Authorization", "").removeprefix("Bearer ")
 
     def _json(self, value: object) -> None:
         self._send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})

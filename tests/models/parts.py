@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from windrow import Job
-from windrow.engines import EnginePlan, open_engine
+from windrow.engines import open_engine
 from windrow.models import resolve
-from windrow.models.tokens import Tokens
-from windrow.tasks import Scored, build_task
+from windrow.models.reader import open_reader
+from windrow.tasks import Scored, build_task, engine_plan
 
 WORDS = ["good", "bad", "film", "phone", "battery", "great", "awful", "the", "a", "it", "was", "is", "not", "very"]
 WORDS += ["camera", "plot", "slow", "fast", "broken", "lovely"]
@@ -39,10 +39,11 @@ def opened(job: Job, precision: str = "fp32"):
 
     model = resolve(job)
     task = build_task(job, model)
-    engine = open_engine(EnginePlan("torch", task.head, "cpu", precision, task.labels), model)
+    tokens = open_reader(model, task)
+    engine = open_engine(engine_plan(task, tokens, "torch", "cpu", precision), model)
     torch.set_num_threads(1)
     try:
-        yield task, engine, Tokens(model)
+        yield task, engine, tokens
     finally:
         engine.close()
 
@@ -59,3 +60,19 @@ def copied(folder: Path, target: Path) -> Path:
 
     shutil.copytree(folder, target)
     return target
+
+
+def pictures(count: int, kind: str = "PNG", size: tuple[int, int] = (20, 12), seed: int = 0) -> list[bytes]:
+    """Files of random images."""
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    generator = np.random.default_rng(seed)
+    files = []
+    for _ in range(count):
+        file = io.BytesIO()
+        Image.fromarray(generator.integers(0, 256, (*size[::-1], 3), dtype=np.uint8)).save(file, kind)
+        files.append(file.getvalue())
+    return files

@@ -11,7 +11,7 @@ from models.parts import WORDS, copied, job_of, scored
 from windrow.testing import make_tiny_adapter, make_tiny_encoder
 
 RESOLVE = """
-import json, logging, sys
+import json, logging, os, sys
 from windrow.errors import WindrowError
 from windrow.models import resolve
 from models.parts import job_of
@@ -20,7 +20,8 @@ answers = []
 for text in sys.argv[1:]:
     model, _, adapter = text.partition("+")
     try:
-        found = resolve(job_of(model, adapter=adapter or None))
+        connection = "hub" if "WINDROW_CONN_HUB" in os.environ else None
+        found = resolve(job_of(model, adapter=adapter or None, hub_connection=connection))
         answers.append({"name": found.name, "revision": found.revision, "folder": str(found.folder)})
     except WindrowError as error:
         answers.append({"error": type(error).__name__, "exit": error.exit_code, "text": str(error)})
@@ -50,7 +51,12 @@ def hub(tiny_classifier, tmp_path_factory):
         stand_in.put("models/ann/coded", {**sound, "config.json": json.dumps(coded).encode(), "modeling.py": code})
         base = make_tiny_encoder(folder / "base", WORDS)
         stand_in.put("models/ann/base", base)
+        poolings = {"1_Pooling/config.json": b"{}", "modules.json": b"[]"}
+        poolings |= dict.fromkeys(("2_Dense/config.json", "1_old/config.json", "1_Pooling/old/config.json"), b"no")
+        stand_in.put("models/ann/vectors", {**sound, **poolings})
         stand_in.put("models/ann/adapter", make_tiny_adapter(folder / "adapter", base))
+        stand_in.put("models/ann/guarded", sound)
+        stand_in.guard("models/ann/guarded", "hf_horse", "ann")
         stand_in.refuse("models/ann/gated", 403, "GatedRepo")
         stand_in.refuse("models/ann/private", 403)
         stand_in.refuse("models/ann/troubled", 503)
@@ -108,6 +114,15 @@ def test_only_the_weights_that_are_loaded_are_fetched(hub, cache):
     hub.asked.clear()
     resolved(hub, cache / "fresh", "ann/mood", "ann/pickled")
     assert hub.fetched() == {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
+
+
+def test_how_a_sentence_model_pools_is_fetched_with_it(hub, cache):
+    hub.asked.clear()
+    resolved(hub, cache / "vectors", "ann/vectors")
+    assert hub.fetched() - {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"} == {
+        "1_Pooling/config.json",
+        "modules.json",
+    }
 
 
 def test_code_in_a_repository_is_neither_fetched_nor_run_and_the_receipt_names_the_commit(
@@ -195,3 +210,13 @@ def test_an_unknown_id_ends_the_command_with_two(hub, cache, windrow, write_job)
     result = windrow("check", write_job(model="ann/nothing"), env=environment(hub, cache))
     assert result.returncode == 2
     assert result.stderr.startswith("Error: Model 'ann/nothing' is not on the Hub, or is private.\nFix: ")
+
+
+def test_a_connection_gives_endpoint_token_and_cache(hub, cache, tmp_path):
+    host = hub.url.removeprefix("http://")
+    known = {"HF_ENDPOINT": "http://127.0.0.1:1", "WINDROW_CONN_HUB": f"http://:hf_horse@{host}?cache={tmp_path}"}
+    [found], told = resolved(hub, cache, "ann/guarded", **known)
+    assert Path(found["folder"]).is_relative_to(tmp_path / "hub")
+    assert "hf_horse" not in told
+    [refused], _ = resolved(hub, cache, "ann/guarded")
+    assert "is not on the Hub, or is private" in refused["text"]

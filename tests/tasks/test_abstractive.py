@@ -12,7 +12,7 @@ from windrow.errors import JobError, ModelError
 from windrow.models import resolve
 from windrow.models.tokens import Tokens
 from windrow.tasks import build_task
-from windrow.tasks.abstractive import parts_of
+from windrow.tasks.parts import parts_of
 from windrow.tasks.sentences import count_words
 from windrow.testing import FakeEngine, make_tiny_classifier, make_tiny_seq2seq
 

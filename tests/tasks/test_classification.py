@@ -39,7 +39,7 @@ FAMILIES = {
         {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64, "max_position_embeddings": WINDOW},
     ),
     "Electra": ("bert", {**BERT, "embedding_size": 32}),
-    "GPT2": ("bert", {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": WINDOW, "initializer_range": 0.5}),
+    "GPT2": ("bart", {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": WINDOW, "initializer_range": 0.5}),
     "ModernBert": ("bert", {**BERT, **MODERN, "initializer_range": 0.02}),
     "MPNet": ("bart", ROBERTA),
     "Roberta": ("bart", ROBERTA),

@@ -7,7 +7,8 @@ from transformers import AutoTokenizer
 
 from models.parts import WORDS, copied
 from windrow import Job, run
-from windrow.testing import make_tiny_classifier, make_tiny_encoder, make_tiny_seq2seq
+from windrow.testing import make_tiny_classifier, make_tiny_encoder, make_tiny_seq2seq, make_tiny_tagger
+from windrow.upkeep import compact_all
 
 BODIES = ["good film", "bad phone", "it was broken", "the plot was slow. " * 30, "a xyzzy"]
 
@@ -67,6 +68,53 @@ def test_summaries_are_published_and_made_once(make, fields, tmp_path):
     assert all(summary and tokens > 0 for _, summary, tokens in first)
     assert run(job).texts_scored == 0
     assert published(fields, "review_sentiment", "review_id, summary, windrow_tokens") == first
+
+
+def test_vectors_are_published_as_lists_and_made_once(fields, tmp_path):
+    folder = make_tiny_encoder(tmp_path / "model", WORDS, max_tokens=64)
+    job = Job(**{**fields, "model": str(folder), "task": "embed"})
+    receipt = run(job)
+    assert (receipt.rows_published, receipt.texts_scored, receipt.labels) == (5, 5, {})
+    first = published(fields, "review_sentiment", "review_id, embedding, typeof(embedding)")
+    assert {(len(vector), kind) for _, vector, kind in first} == {(32, "FLOAT[]")}
+    assert all(sum(x * x for x in vector) == pytest.approx(1, abs=1e-5) for _, vector, _ in first)
+    assert run(job).texts_scored == 0
+    assert published(fields, "review_sentiment", "review_id, embedding, typeof(embedding)") == first
+    shorter = run(Job(**{**fields, "model": str(folder), "task": {"name": "embed", "dimensions": 8}}))
+    assert shorter.texts_reused == 0
+    assert published(fields, "review_sentiment", "DISTINCT len(embedding), 0 AS review_id") == [(8, 0)]
+
+
+def test_entities_are_published_as_lists_of_structs_and_made_once(fields, tmp_path):
+    folder = make_tiny_tagger(tmp_path / "model", WORDS, max_tokens=64)
+    weights = load_file(folder / "model.safetensors")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    weights["bert.embeddings.word_embeddings.weight"][tokenizer.convert_tokens_to_ids("broken")] = float("nan")
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    job = Job(**{**fields, "model": str(folder), "task": "entities"})
+    receipt = run(job)
+    assert (receipt.rows_published, receipt.rejects, receipt.labels) == (4, {"not_finite": 1}, {})
+    kind = 'STRUCT("text" VARCHAR, "label" VARCHAR, "start" INTEGER, "end" INTEGER, score FLOAT)[]'
+    first = published(fields, "review_sentiment", "review_id, entities, typeof(entities)")
+    assert {kind_ for *_, kind_ in first} == {kind}
+    for key, entities, _ in first:
+        body = BODIES[int(key[1:])]
+        assert all(entity["text"] == body[entity["start"] : entity["end"]] for entity in entities)
+    assert sum(len(entities) for _, entities, _ in first) > 5
+    assert run(job).texts_scored == 0
+    assert published(fields, "review_sentiment", "review_id, entities, typeof(entities)") == first
+
+
+def test_predictions_of_lists_survive_being_merged(fields, tmp_path, monkeypatch):
+    monkeypatch.setattr("windrow.predictions.COMPACT_ABOVE_FILES", 1)
+    monkeypatch.setattr("windrow.load.SHARD_TEXTS", 1)
+    folder = make_tiny_tagger(tmp_path / "model", WORDS, max_tokens=64)
+    job = Job(**{**fields, "model": str(folder), "task": "entities"})
+    run(job)
+    first = published(fields, "review_sentiment", "review_id, entities")
+    assert compact_all(fields["store"]) > 1
+    assert run(job).texts_scored == 0
+    assert published(fields, "review_sentiment", "review_id, entities") == first
 
 
 def test_another_copy_of_the_same_model_scores_nothing_anew(fields, tmp_path):

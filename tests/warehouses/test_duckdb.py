@@ -272,6 +272,14 @@ def test_numbers_are_widened_and_never_narrowed(job, query, first, then, held):
     assert query("SELECT count(*) FROM review_sentiment WHERE stars = 1") == [(3,)]
 
 
+def test_lists_are_widened_with_the_numbers_in_them(job, query):
+    for kind, partition in ((pa.float32(), "a"), (pa.float64(), "b"), (pa.float32(), "c")):
+        table = pa.table({"review_id": ["x"], "body": ["good"], "stars": pa.array([[1.5, 2.5]], pa.list_(kind))})
+        run(job(table), partition)
+    assert _types(query, "review_sentiment")["stars"] == "DOUBLE[]"
+    assert query("SELECT count(*) FROM review_sentiment WHERE stars = [1.5, 2.5]") == [(3,)]
+
+
 @pytest.mark.parametrize(
     ("first", "then"),
     [
@@ -394,6 +402,10 @@ def test_a_query_over_the_warehouse_itself_is_a_source(job, query, tmp_path):
         ("DECIMAL(38,0)", "DECIMAL(10,10)", None),
         ("DOUBLE", "INTEGER", None),
         ("VARCHAR", "BLOB", None),
+        ("FLOAT[]", "DOUBLE[]", "DOUBLE[]"),
+        ("BIGINT[][]", "INTEGER[][]", "BIGINT[][]"),
+        ("FLOAT[]", "VARCHAR[]", None),
+        ("FLOAT[]", "FLOAT", None),
     ],
 )
 def test_types_are_widened_as_the_table_says(table, asked, found):

@@ -2,15 +2,16 @@
 
 from datetime import datetime, timedelta
 
-from airflow.sdk import dag
+from airflow.sdk import dag, task
 
 from windrow import Job
-from windrow.airflow import batch_inference, table_asset
+from windrow.airflow import ScoreOperator, batch_inference, table_asset
 
 SOURCE = {"path": "{{ var.value.data }}/{partition}.parquet", "text": "body", "key": "review_id", "keep": ["stars"]}
 SCORED = {"source": SOURCE, "task": "sentiment", "model": "${TINY_MODEL}"}
 START = datetime(2026, 1, 1)
 QUICK = {"retries": 2, "retry_delay": timedelta(0)}
+ASKING = {"label_drift": {"max_psi": 0.05, "on_breach": "ask"}, "answer_hours": 48}
 
 
 def to(table: str) -> dict[str, str]:
@@ -32,6 +33,12 @@ def downstream():
     batch_inference("again", **SCORED, warehouse=to("again"))
 
 
+@dag(schedule="@daily", start_date=START, default_args=QUICK)
+def season():
+    source = {"path": "{{ var.value.data }}/season/{partition}.parquet", "text": "body", "key": "review_id"}
+    batch_inference("scored", **{**SCORED, "source": source}, engine="torch", warehouse=to("season"))
+
+
 @dag(schedule=None)
 def from_file():
     batch_inference("scored", job="jobs/reviews.yaml")
@@ -41,6 +48,11 @@ def from_file():
 def from_object():
     job = Job(name="object", **SCORED, warehouse=to("object"), limits={"max_reject_share": 0.5})
     batch_inference("scored", job=job, partition="{{ dag_run.conf.get('day', '') }}")
+
+
+@dag(schedule=None)
+def from_hub():
+    batch_inference("scored", **{**SCORED, "model": "ann/mood"}, warehouse=to("hub"))
 
 
 @dag(schedule=None, default_args=QUICK)
@@ -58,6 +70,24 @@ def interrupted():
     batch_inference("scored", **{**SCORED, "source": {**SOURCE, "keep": []}}, name="slow", warehouse=to("slow"))
 
 
+@dag(schedule=None, default_args=QUICK)
+def gated():
+    batch_inference("scored", **SCORED, name="gated", warehouse=to("gated"), quality=ASKING, approvers=["admin"])
+
+
+@dag(schedule=None, default_args=QUICK)
+def gated_whole():
+    job = {**SCORED, "name": "whole", "warehouse": to("whole"), "quality": ASKING}
+    given = {"model": SCORED["model"], "name": "called", "warehouse": to("called"), "quality": ASKING}
+
+    @task.infer(text="body", key="review_id", **given, approvers=["admin"])
+    def called(ds=None):
+        print(f"The function is called for {ds}.")
+        return f"data/{ds}.parquet"
+
+    ScoreOperator(task_id="whole", job=job, approvers=["admin"]) >> called()
+
+
 @dag(schedule=None)
 def secretive():
     query = {"query": "SELECT 1", "text": "body", "key": "review_id"}
@@ -68,4 +98,18 @@ def secretive():
         batch_inference(name, **{**SCORED, "source": {**query, **place}}, warehouse=to(name))
 
 
-daily(), undated(), downstream(), from_file(), from_object(), wrong_column(), broken_store(), interrupted(), secretive()
+(
+    daily(),
+    season(),
+    undated(),
+    downstream(),
+    from_file(),
+    from_object(),
+    from_hub(),
+    wrong_column(),
+    broken_store(),
+    interrupted(),
+    gated(),
+    gated_whole(),
+    secretive(),
+)

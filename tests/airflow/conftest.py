@@ -51,16 +51,19 @@ class Stage:
 
     def run(self, *command: str) -> str:
         """Run a Python program in the home; return all that it printed."""
-        done = subprocess.run(
-            [sys.executable, *command],
-            env=self.environment(),
-            cwd=self.place.root,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=540,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                [sys.executable, *command],
+                env=self.environment(),
+                cwd=self.place.root,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=540,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            pytest.fail(f"{command} did not end:\n{(error.stdout or b'').decode()[-8000:]}", pytrace=False)
         assert done.returncode == 0, done.stdout[-8000:]
         return done.stdout
 

@@ -3,6 +3,7 @@
 python stage.py RESULT.json
 """
 
+import faulthandler
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from airflow.api_fastapi.app import create_app
+from airflow.sdk import DAG
 from starlette.testclient import TestClient
 
 import windrow.infer
@@ -20,6 +22,7 @@ import windrow.load
 import windrow.publish
 from windrow.airflow.compat import read_dags
 
+faulthandler.dump_traceback_later(500)
 windrow.load.SHARD_TEXTS = 100
 real_infer = windrow.infer.infer
 bag = read_dags(os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
@@ -52,6 +55,15 @@ def play_interrupted():
         windrow.infer.infer = real_infer
 
 
+def is_parked():
+    """Tell whether `dag.test()` waits between tasks: an answer before it wrote the task's state would be overwritten.
+
+    Airflow 3.3 writes that state after the task asked, and then waits for ever; earlier ones wait in a trigger.
+    """
+    frame = sys._current_frames()[threading.main_thread().ident]
+    return frame.f_code is DAG.test.__code__
+
+
 @contextmanager
 def answering(option):
     """Answer what tasks ask a person, through the REST API, as the page of required actions does; give the forms."""
@@ -64,15 +76,21 @@ def answering(option):
     def answer():
         while not is_over.wait(0.2):
             asked = client.get("/api/v2/dags/~/dagRuns/~/hitlDetails", params={"response_received": False})
+            if asked.status_code != 200:  # SQLite may be busy; a page would ask again, too
+                print("asked in vain", asked.status_code, asked.text[:500], flush=True)
+                continue
             for form in asked.json()["hitl_details"]:
                 task = form["task_instance"]
-                if task["state"] in {"awaiting_input", "deferred"}:  # deferred before Airflow 3.3
+                if task["state"] == "deferred" or (task["state"] == "awaiting_input" and is_parked()):
                     run = f"/api/v2/dags/{task['dag_id']}/dagRuns/{task['dag_run_id']}"
                     page = client.get(
                         run.replace("/api/v2/", "/windrow/").replace("dagRuns", "runs") + f"/tasks/{task['task_id']}"
                     )
                     path = f"{run}/taskInstances/{task['task_id']}/-1/hitlDetails"
                     done = client.patch(path, json={"chosen_options": [option], "params_input": {}})
+                    if done.status_code >= 500:
+                        print("answered in vain", done.status_code, done.text[:500], flush=True)
+                        continue
                     forms.append({**form, "answered": done.status_code, "page": page.text})
 
     thread = threading.Thread(target=answer, daemon=True)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,11 @@ def finish(start: Callable[..., subprocess.Popen[str]]) -> Callable[..., tuple[i
 def kill(process: subprocess.Popen[str], number: signal.Signals) -> str:
     """Send a signal to the process and wait for its end; return what it wrote to standard error."""
     process.send_signal(number)
-    return process.communicate(timeout=120)[1]
+    try:
+        return process.communicate(timeout=120)[1]
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def content(folder: Path, name: str) -> dict[str, Any]:

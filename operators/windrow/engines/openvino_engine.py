@@ -14,7 +14,7 @@ from windrow.engines.base import EnginePlan
 from windrow.engines.device import choose_precision
 from windrow.engines.exported_engine import ExportedEngine
 from windrow.engines.exports import far_off, is_near
-from windrow.engines.openvino_export import openvino_format
+from windrow.engines.openvino_export import import_openvino, openvino_format
 from windrow.engines.openvino_int8 import quantise
 from windrow.models.resolve import ResolvedModel
 
@@ -35,8 +35,7 @@ class OpenVinoEngine(ExportedEngine):
 
     def __init__(self, plan: EnginePlan, model: ResolvedModel) -> None:
         super().__init__(plan, model, openvino_format(), (*_HINTS, "int8"))
-        import openvino
-
+        openvino = import_openvino()
         hints = [_HINTS[plan.precision]] if plan.precision != "int8" else self._hints()
         for hint in hints:
             self._compile(openvino.Core(), hint)

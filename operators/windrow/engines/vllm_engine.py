@@ -6,6 +6,7 @@ this module has not been tried on a machine that has it.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ class VllmEngine:
                 f"Engine 'vllm' lets decoders without an adapter write, not {plan.head} in {plan.precision}.",
                 "set `engine: torch`, or leave engine out.",
             )
+        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
         from vllm import LLM
 
         self.plan = plan

@@ -14,6 +14,7 @@ from windrow.drivers import connected, driver_of
 from windrow.duck import first_line
 from windrow.errors import JobError, SchemaError, WarehouseError
 from windrow.job import redacted
+from windrow.pooling import answers, let_go, pooled
 
 __all__ = ["Session", "connect", "driver", "is_lost", "told", "words"]
 
@@ -89,20 +90,28 @@ class Session:
     """
 
     def __init__(self, url: str, reads: bool = False, lock_wait_s: float = 0) -> None:
-        self.con = connect(url)
-        for statement in _SETTINGS:
-            self.run(statement)
-        self.rows(_DURABLE)
-        self.run(f"SET lock_timeout TO {round(lock_wait_s * 1000)}")
-        if reads:
-            self.run("SET default_transaction_read_only TO on")
-        self.con.commit()
+        settings = (
+            *_SETTINGS,
+            _DURABLE,
+            f"SET lock_timeout TO {round(lock_wait_s * 1000)}",
+            *(["SET default_transaction_read_only TO on"] if reads else []),
+        )
+        self.con = pooled(("postgresql", url, settings), lambda: _set(connect(url), settings), _answers)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.con.close()
+        self.close(is_sound=error[:1] == (None,))
+
+    def close(self, is_sound: bool) -> None:
+        """Leave the connection to the next session with the same settings; close it if it may be broken."""
+        if is_sound:
+            try:
+                self.con.rollback()
+            except Exception:
+                is_sound = False
+        let_go(self.con, is_sound)
 
     def run(self, statement: str) -> int:
         """Run a statement that returns no rows; return how many it changed, -1 if that cannot be told."""
@@ -142,6 +151,26 @@ class Session:
             with suppress(Exception):  # the connection may be what broke
                 self.con.rollback()
             raise
+
+
+def _set(con: Any, settings: tuple[str, ...]) -> Any:
+    """Return a connection with its settings; it is closed if they cannot be made."""
+    try:
+        with con.cursor() as cursor:
+            for statement in settings:
+                cursor.execute(statement)
+        con.commit()
+    except BaseException:
+        con.close()
+        raise
+    return con
+
+
+def _answers(con: Any) -> bool:
+    if not answers(con):
+        return False
+    con.rollback()
+    return True
 
 
 def is_lost(error: Any) -> bool:

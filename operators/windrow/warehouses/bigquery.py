@@ -62,7 +62,7 @@ class BigQueryWarehouse(StagedWarehouse):
         self.client = connect(self.address)
         self._dataset_is_there()
 
-    def close(self) -> None:
+    def close(self, is_sound: bool) -> None:  # noqa: ARG002
         """Let the client's connections go."""
         with suppress(Exception):  # the connection may be what broke
             self.client.close()

@@ -55,7 +55,7 @@ class ClickHouseWarehouse(ClaimedWarehouse):
             found = [name for (name,) in self.rows(f"SELECT name FROM system.databases WHERE {low}")]
         self.database = self.asked_database if self.asked_database in found or not found else found[0]
 
-    def close(self) -> None:
+    def close(self, is_sound: bool) -> None:  # noqa: ARG002
         """Let the connection go."""
         with suppress(Exception):  # the connection may be what broke
             self.client.close()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from windrow.pooling import answers, let_go, pooled
 from windrow.warehouses.base import Part, Replacement, TableName
 from windrow.warehouses.claimed import CLAIM, PREFIXES, ClaimedWarehouse
 from windrow.warehouses.databricks_session import Address, connect, errors, told
@@ -40,12 +41,11 @@ class DatabricksWarehouse(ClaimedWarehouse):
 
     def connect(self) -> None:
         """Open a session."""
-        self.con = connect(self.address)
+        self.con = pooled(("databricks", self.url), lambda: connect(self.address), answers)
 
-    def close(self) -> None:
-        """End the session."""
-        with suppress(Exception):  # the connection may be what broke
-            self.con.close()
+    def close(self, is_sound: bool) -> None:
+        """Leave the session to the next step, or end it."""
+        let_go(self.con, is_sound)
 
     @contextmanager
     def telling(self) -> Iterator[None]:

@@ -58,7 +58,7 @@ class PostgresWarehouse:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.session.con.close()
+        self.session.__exit__(*error)
 
     def plan(self, table: pa.Schema, rejects: pa.Schema) -> list[str]:
         """Return the statements that would fit the tables to the schemas; nothing is changed."""
@@ -209,7 +209,7 @@ class PostgresWarehouse:
         except driver().Error as error:
             log.warning("The connection to PostgreSQL broke at commit, so the ledger is looked at: %s", words(error))
             try:
-                self.session.con.close()
+                self.session.close(is_sound=False)
                 self.session = self._connected()
                 with self._told(), self.session.transaction():
                     lock(self.session, catalog, new)  # which the broken transaction holds as long as it lives

@@ -14,6 +14,7 @@ import pyarrow as pa
 from pyarrow import types
 
 from windrow.faults import reach
+from windrow.pooling import answers, let_go, pooled
 from windrow.receipt import Receipt
 from windrow.warehouses.base import Part, Replacement, TableName
 from windrow.warehouses.commit import completed, is_published
@@ -55,14 +56,17 @@ class RedshiftWarehouse(StagedWarehouse):
 
     def connect(self) -> None:
         """Open a session."""
-        self.con = connect(self.address)
-        with self.telling():
-            self._wait_for_others(True)
+        self.con = pooled(("redshift", self.url), lambda: connect(self.address), answers)
+        try:
+            with self.telling():
+                self._wait_for_others(True)
+        except BaseException:
+            self.close(is_sound=False)
+            raise
 
-    def close(self) -> None:
-        """End the session, and with it what is temporary."""
-        with suppress(Exception):  # the connection may be what broke
-            self.con.close()
+    def close(self, is_sound: bool) -> None:
+        """Leave the session to the next step, or end it."""
+        let_go(self.con, is_sound)
 
     @contextmanager
     def telling(self) -> Iterator[None]:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from windrow.faults import reach
+from windrow.pooling import answers, let_go, pooled
 from windrow.receipt import Receipt
 from windrow.warehouses.base import PARTS, Part, Replacement, TableName
 from windrow.warehouses.commit import completed, is_published
@@ -54,12 +55,12 @@ class SnowflakeWarehouse(StagedWarehouse):
 
     def connect(self) -> None:
         """Open a session."""
-        self.con = connect(self.address, self.lock_wait_s)
+        key = ("snowflake", self.url, self.lock_wait_s)
+        self.con = pooled(key, lambda: connect(self.address, self.lock_wait_s), answers)
 
-    def close(self) -> None:
-        """End the session, and with it what is temporary."""
-        with suppress(Exception):  # the connection may be what broke
-            self.con.close()
+    def close(self, is_sound: bool) -> None:
+        """Leave the session to the next step, or end it."""
+        let_go(self.con, is_sound)
 
     @contextmanager
     def telling(self) -> Iterator[None]:
@@ -126,9 +127,10 @@ class SnowflakeWarehouse(StagedWarehouse):
         return place
 
     def drop(self, stage: Stage) -> None:
-        """Drop the table; the files go with the session."""
+        """Drop the table and its files; else they go with the session."""
         with suppress(driver().errors.Error):
             self._do(f"DROP TABLE IF EXISTS {stage.sql}")
+            self._do(f"DROP STAGE IF EXISTS {stage.sql}")
 
     def write(self, new: Replacement, statements: list[str], ledger: Ledger) -> Receipt:
         """Write in one transaction; whoever comes second waits at the ledger."""

@@ -35,7 +35,7 @@ class StagedWarehouse(StagedTables):
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.close()
+        self.close(is_sound=error[:1] == (None,))
 
     def plan(self, table: pa.Schema, rejects: pa.Schema) -> list[str]:
         """Return the statements that would fit the tables to the schemas; nothing is changed."""
@@ -152,7 +152,7 @@ class StagedWarehouse(StagedTables):
         """Connect anew and look into the ledger."""
         log.warning("The connection to %s broke at commit, so the ledger is looked at.", self.dialect.product)
         try:
-            self.close()
+            self.close(is_sound=False)
             self.connect()
             with self.telling():
                 return self._is_in(ledger, lost.receipt, new)

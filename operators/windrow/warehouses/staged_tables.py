@@ -68,8 +68,8 @@ class StagedTables(ABC):
         """Connect, or raise what a person can act on."""
 
     @abstractmethod
-    def close(self) -> None:
-        """Let the connection go."""
+    def close(self, is_sound: bool) -> None:
+        """Let the connection go; the next step may have it if it is sound."""
 
     @abstractmethod
     def telling(self) -> AbstractContextManager[None]:

@@ -50,10 +50,10 @@ bench: install  ## Compare with the pipeline, CrossEncoder, Ray, Daft, generate 
 	$(PIP) install --quiet -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m benchmarks.pipeline
 	$(BIN)/python -m benchmarks.peers
-	$(BIN)/python -m benchmarks.plot
 	$(BIN)/python -m benchmarks.generation
 	$(BIN)/python -m benchmarks.reuse
 	$(BIN)/python -m benchmarks.scale
+	$(BIN)/python -m benchmarks.plot
 	$(BIN)/python -m benchmarks.estimate
 	$(BIN)/python -m benchmarks.publish
 

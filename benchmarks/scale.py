@@ -2,8 +2,9 @@
 
     python -m benchmarks.scale [--rows 1000 10000 100000 1000000]
 
-Each size runs in a process of its own, with a tiny random classifier, so that reading, hashing, staging, joining
-and writing are what is measured. The second run of a size finds every text predicted: load and publish alone.
+Each size runs in a process of its own: with a tiny random classifier, so that reading, hashing, staging, joining
+and writing are what is measured, and with the bundled model, which is what a job costs. The second run of a size
+finds every text predicted: load and publish alone. `benchmarks.plot` draws the cost of a row by the number of rows.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ WORDS = np.array(
     ["good", "bad", "film", "phone", "battery", "great", "awful", "the", "it", "was", "is", "not", "plot", "lovely"]
 )
 STEPS = ("load", "infer", "publish")
+TINY, REAL = "tiny random classifier", "windrow/minilm-sentiment"
 
 
 def write_rows(path: Path, rows: int) -> None:
@@ -52,14 +54,15 @@ def one(folder: Path, rows: int, model: str) -> None:
 
     quiet()
     source = {"path": str(folder / f"{rows}.parquet"), "text": "body", "key": "id", "keep": ["stars"]}
-    target = {"url": f"duckdb:///{folder}/{rows}.duckdb", "table": "scores"}
+    place = folder / f"{rows}-{'real' if model == REAL else 'tiny'}"
+    target = {"url": f"duckdb:///{place}.duckdb", "table": "scores"}
     job = Job(
         name="scale",
         source=source,
         task="sentiment",
         model=model,
         warehouse=target,
-        store=str(folder / f"store-{rows}"),
+        store=f"{place}-store",
     )
     began = time.perf_counter()
     receipt = run(job)
@@ -86,28 +89,34 @@ def main() -> None:
         return one(Path(options.one[0]), int(options.one[1]), options.one[2])
     from windrow.testing import make_tiny_classifier
 
-    results = []
+    results: dict[str, list[dict[str, float]]] = {}
     with tempfile.TemporaryDirectory(prefix="windrow-scale-") as place:
         folder = Path(place)
-        model = make_tiny_classifier(folder / "tiny", WORDS.tolist(), max_tokens=64)
+        models = {TINY: str(make_tiny_classifier(folder / "tiny", WORDS.tolist(), max_tokens=64)), REAL: REAL}
         for rows in options.rows:
             write_rows(folder / f"{rows}.parquet", rows)
-            for _ in range(2):
-                command = [sys.executable, "-m", "benchmarks.scale", "--one", place, str(rows), str(model)]
+        for name, model in models.items():
+            for rows in [*options.rows, *options.rows]:
+                command = [sys.executable, "-m", "benchmarks.scale", "--one", place, str(rows), model]
                 told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-                results.append(json.loads(told))
-                print(told.strip(), flush=True)
-    head = ["rows", "texts scored", "seconds", *STEPS, "peak memory, MB", "load + publish, rows/s"]
+                results.setdefault(name, []).append(json.loads(told))
+                print(name, told.strip(), flush=True)
+    facts = machine()
+    head = ["model", "rows", "texts scored", "seconds", *STEPS, "peak memory, MB", "load + publish, rows/s"]
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    for r in results:
-        spent = [str(r[f"{step}_s"]) for step in STEPS]
-        cells = [f"{r['rows']:,}", f"{r['texts_scored']:,}", str(r["seconds"]), *spent]
-        lines.append(f"| {' | '.join([*cells, str(r['peak_mb']), format(r['steps_rows_per_s'], ',')])} |")
-    where = "; ".join(f"{name}: {value}" for name, value in machine().items())
-    table = "\n".join([*lines, "", f"Single runs, a process each; load, infer and publish in seconds. {where}."])
+    for name, found in results.items():
+        for r in sorted(found, key=lambda r: (r["rows"], -r["texts_scored"])):
+            spent = [str(r[f"{step}_s"]) for step in STEPS]
+            cells = [name, f"{r['rows']:,}", f"{r['texts_scored']:,}", str(r["seconds"]), *spent]
+            lines.append(f"| {' | '.join([*cells, str(r['peak_mb']), format(r['steps_rows_per_s'], ',')])} |")
+    where = "; ".join(f"{name}: {value}" for name, value in facts.items())
+    told = "Texts of seven short words. Single runs, a process each; load, infer and publish in seconds."
+    table = "\n".join([*lines, "", f"{told} {where}."])
     print(f"\n{table}")
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "scale.md").write_text(table + "\n", encoding="utf-8")
+    saved = json.dumps({"machine": facts, "results": results}, indent=1)
+    (RESULTS / "scale.json").write_text(saved + "\n", encoding="utf-8")
     return None
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sqlalchemy.pool import QueuePool
 
-__all__ = ["IDLE_S", "answers", "let_go", "pooled"]
+__all__ = ["IDLE_S", "answers", "close_idle", "let_go", "pooled"]
 
 IDLE_S = 60.0
 """Seconds after which a connection that nobody takes is closed."""
@@ -92,6 +92,12 @@ def answers(connection: Any) -> bool:
     return True
 
 
+def close_idle() -> None:
+    """Close all that no step uses just now, as a task does at its end: its process may end without a word."""
+    for key in list(_pools):
+        _close_idle(key)
+
+
 def _close_later(key: Hashable) -> None:
     with _lock:
         if earlier := _timers.pop(key, None):
@@ -109,11 +115,6 @@ def _close_idle(key: Hashable) -> None:
             pool.dispose()
 
 
-def _close_all() -> None:
-    for key in list(_pools):
-        _close_idle(key)
-
-
 def _leave_to_parent() -> None:
     """Forget in a forked process what belongs to its parent, without closing it: both hold the same sockets."""
     global _lock, _pools, _timers
@@ -121,6 +122,6 @@ def _leave_to_parent() -> None:
     _lock, _pools, _timers = threading.RLock(), {}, {}
 
 
-atexit.register(_close_all)
+atexit.register(close_idle)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_leave_to_parent)

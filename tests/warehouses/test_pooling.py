@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -30,7 +31,7 @@ MODULES = {
 
 @pytest.fixture(autouse=True)
 def nothing_is_kept():
-    pooling._close_all()
+    pooling.close_idle()
 
 
 @pytest.fixture
@@ -150,6 +151,16 @@ def test_two_at_once_get_connections_of_their_own(place, backends):
     with open_url(place.url, table) as one, open_url(place.url, table) as other:
         assert one.session.rows("SELECT pg_backend_pid()") != other.session.rows("SELECT pg_backend_pid()")
     assert len(backends()) == 1
+
+
+def test_a_task_of_airflow_leaves_none_behind(place, backends, job_fields):
+    from windrow.airflow.operators import PublishOperator
+
+    step = PublishOperator(task_id="publish", job=job_fields, run={})
+    with step._working({"dag": SimpleNamespace(fileloc=__file__)}):
+        publish(place, rows("a"), "p1", "run-1")
+        assert len(backends()) == 1
+    assert backends() == []
 
 
 FORKED = """

@@ -56,6 +56,7 @@ class Step(Observed, BaseOperator):
         from windrow.airflow.connections import airflow_hub, airflow_url
         from windrow.connections import resolving_with
         from windrow.hub import reaching_hub_with
+        from windrow.pooling import close_idle
 
         with (
             self._stopping(),
@@ -63,7 +64,10 @@ class Step(Observed, BaseOperator):
             resolving_with(airflow_url),
             reaching_hub_with(airflow_hub),
         ):
-            yield read_job(self.job, Path(context["dag"].fileloc).absolute().parent)
+            try:
+                yield read_job(self.job, Path(context["dag"].fileloc).absolute().parent)
+            finally:
+                close_idle()
 
     @contextmanager
     def _stopping(self) -> Iterator[None]:

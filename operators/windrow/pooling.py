@@ -25,6 +25,8 @@ IDLE_S = 60.0
 """Seconds after which a connection that nobody takes is closed."""
 _MOST = 4
 """How many kinds of connections one process keeps; the one kept longest makes room."""
+_CLOSING_S = 3.0
+"""How long closing is waited for: a server that is gone may keep a driver trying."""
 _FRESH_S = 0.5
 """Seconds for which a connection that was just left is believed to be alive."""
 
@@ -112,7 +114,9 @@ def _close_idle(key: Hashable) -> None:
         pool = _pools.get(key)
         if pool is not None and not pool.checkedout():
             del _pools[key]
-            pool.dispose()
+            closing = threading.Thread(target=pool.dispose, daemon=True)
+            closing.start()
+            closing.join(_CLOSING_S)
 
 
 def _leave_to_parent() -> None:

@@ -25,7 +25,6 @@ MODULES = {
     "postgresql": "windrow.postgres",
     "snowflake": "windrow.warehouses.snowflake",
     "redshift": "windrow.warehouses.redshift",
-    "databricks": "windrow.warehouses.databricks",
 }
 
 

@@ -65,9 +65,37 @@ def from_json(texts: list[str | None], kind: pa.DataType | None) -> pa.Array:
         if kind is None and len(keys) > 1:
             items = pa.array([item for value in values if value for _, item in value])
             kind = pa.map_(pa.string(), items.type)
-        return pa.array(values, kind)
-    except (pa.ArrowException, TypeError):
+        return _array(values, kind)
+    except (pa.ArrowException, OverflowError, TypeError):
         return pa.array(texts, pa.string())
+
+
+def _array(values: list[Any], kind: pa.DataType | None) -> pa.Array:
+    """Return values as Arrow; Arrow by itself takes a nested number above 2**63 for an error, not for a uint64."""
+    try:
+        return pa.array(values, kind)
+    except OverflowError:
+        if kind is not None:
+            raise
+    return pa.array(values, _unsigned(pa.array(_small(values)).type))
+
+
+def _small(value: Any) -> Any:
+    """Return a value with small numbers for its large ones."""
+    if isinstance(value, dict):
+        return {name: _small(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_small(part) for part in value]
+    return 1 if isinstance(value, int) and value >= 1 << 63 else value
+
+
+def _unsigned(kind: pa.DataType) -> pa.DataType:
+    """Return a type with uint64 for its int64."""
+    if types.is_list(kind):
+        return pa.list_(_unsigned(kind.value_type))
+    if types.is_struct(kind):
+        return pa.struct([field.with_type(_unsigned(field.type)) for field in map(kind.field, range(kind.num_fields))])
+    return pa.uint64() if kind == pa.int64() else kind
 
 
 def _mended(text: str) -> str:

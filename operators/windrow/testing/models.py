@@ -82,11 +82,7 @@ def make_tiny_classifier(
     """Write a BERT classifier of two narrow layers with random weights, and its tokenizer; return the folder."""
     from transformers import BertConfig, BertForSequenceClassification
 
-    named = {
-        "id2label": dict(enumerate(labels)),
-        "label2id": {label: number for number, label in enumerate(labels)},
-    }
-    config = BertConfig(**_narrow(max_tokens), **named)
+    config = BertConfig(**_narrow(max_tokens), **_named(labels))
     return make_tiny_model(folder, BertForSequenceClassification, config, make_word_tokenizer(words, max_tokens), seed)
 
 
@@ -100,11 +96,7 @@ def make_tiny_tagger(
     """Write a BERT token classifier of two narrow layers with random weights, and its tokenizer; return the folder."""
     from transformers import BertConfig, BertForTokenClassification
 
-    named = {
-        "id2label": dict(enumerate(labels)),
-        "label2id": {label: number for number, label in enumerate(labels)},
-    }
-    config = BertConfig(**_narrow(max_tokens), **named)
+    config = BertConfig(**_narrow(max_tokens), **_named(labels))
     return make_tiny_model(folder, BertForTokenClassification, config, make_word_tokenizer(words, max_tokens), seed)
 
 
@@ -114,11 +106,16 @@ def make_tiny_vit(folder: Path, labels: Sequence[str] = ("cat", "dog", "hen"), s
     from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
 
     narrow = {key: value for key, value in _narrow(1).items() if key != "max_position_embeddings"}
-    named = {"id2label": dict(enumerate(labels)), "label2id": {label: number for number, label in enumerate(labels)}}
     torch.manual_seed(seed)
-    ViTForImageClassification(ViTConfig(image_size=size, patch_size=4, **narrow, **named)).save_pretrained(folder)
+    ViTForImageClassification(ViTConfig(image_size=size, patch_size=4, **narrow, **_named(labels))).save_pretrained(
+        folder
+    )
     ViTImageProcessorPil(size={"height": size, "width": size}).save_pretrained(folder)
     return folder
+
+
+def _named(labels: Sequence[str]) -> dict[str, Any]:
+    return {"id2label": dict(enumerate(labels)), "label2id": {label: number for number, label in enumerate(labels)}}
 
 
 def _narrow(max_tokens: int) -> dict[str, Any]:

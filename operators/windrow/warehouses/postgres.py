@@ -20,10 +20,9 @@ from windrow.warehouses.base import Part, Replacement, TableName
 from windrow.warehouses.commit import completed, is_published
 from windrow.warehouses.patience import TEN_MINUTES_S, lock_wait
 from windrow.warehouses.postgres_catalog import Catalog
-from windrow.warehouses.postgres_copy import copy_in
+from windrow.warehouses.postgres_copy import columns_of, copy_in
 from windrow.warehouses.postgres_locks import advisory, index_partitions, lock, text_literal
 from windrow.warehouses.postgres_read import decoded, selected
-from windrow.warehouses.postgres_types import widened
 
 __all__ = ["PostgresWarehouse"]
 
@@ -173,7 +172,7 @@ class PostgresWarehouse:
     def _clear_keys(self, catalog: Catalog, new: Replacement) -> None:
         """Delete the rows and rejects of the keys that arrive, whichever partition they are in."""
         keyed = pa.schema([new.table.field(name) for name in new.keys])
-        columns = _columns(catalog, "table", keyed)
+        columns = columns_of(catalog, "table", keyed)
         for number, reader in enumerate(new.key_streams()):
             mode = "append" if number else "create"
             copy_in(self.session, reader, columns, _KEYS, mode=mode, temporary=True)
@@ -181,7 +180,7 @@ class PostgresWarehouse:
         missing = " OR ".join(f"{quoted(name)} IS NULL" for name in columns)
         some_are_null = self.session.rows(f"SELECT EXISTS (SELECT FROM pg_temp.{_KEYS} WHERE {missing})")[0][0]
         for part in ("table", "rejects"):
-            pairs = list(zip(map(quoted, _columns(catalog, part, keyed)), map(quoted, columns), strict=True))
+            pairs = list(zip(map(quoted, columns_of(catalog, part, keyed)), map(quoted, columns), strict=True))
             same = " AND ".join(f"t.{mine} = k.{theirs}" for mine, theirs in pairs)
             self.session.run(f"DELETE FROM {catalog.sql[part]} AS t {_USING_KEYS} WHERE {same}")
             if some_are_null:  # apart, since only equality can be hashed
@@ -193,7 +192,7 @@ class PostgresWarehouse:
 
     def _insert(self, catalog: Catalog, part: Part, schema: pa.Schema, reader: pa.RecordBatchReader) -> None:
         """Copy a stream into a table by column names, each in the column's type."""
-        columns = _columns(catalog, part, schema)
+        columns = columns_of(catalog, part, schema)
         copy_in(self.session, reader, columns, catalog.names[part], mode="append", db_schema_name=catalog.schema)
 
     def _commit(self, catalog: Catalog, new: Replacement, receipt: Receipt) -> None:
@@ -239,23 +238,6 @@ class PostgresWarehouse:
 
 def _wanted(table: pa.Schema, rejects: pa.Schema) -> dict[Part, pa.Schema]:
     return {"table": table, "rejects": rejects, "ledger": LEDGER_SCHEMA}
-
-
-def _columns(catalog: Catalog, part: Part, schema: pa.Schema) -> dict[str, str]:
-    """Return the types of a table's columns by name, in the order of a schema.
-
-    Raises:
-        WarehouseError: Somebody has changed the table since it was fitted to the schema.
-    """
-    held, found = catalog.relation(part).columns, {}
-    for wanted in schema:
-        column = held.get(wanted.name.lower())
-        is_fine = column and (pa.types.is_null(wanted.type) or widened(column.type, wanted.type) == column.type)
-        if column is None or not is_fine:
-            problem = f"Table {catalog.names[part]!r} was changed while it was being written: column {wanted.name!r}."
-            raise WarehouseError(problem, "run it again; nothing is scored twice.")
-        found[column.name] = column.type
-    return found
 
 
 def _is_in_ledger(session: Session, catalog: Catalog, new: Replacement, receipt: Receipt) -> bool:

@@ -15,18 +15,37 @@ import pyarrow as pa
 from pyarrow import compute, types
 
 from windrow.duck import first_line
-from windrow.errors import SchemaError
+from windrow.errors import SchemaError, WarehouseError
 from windrow.overlap import in_tables, read_ahead
 from windrow.postgres import Session
+from windrow.warehouses.base import Part
 from windrow.warehouses.nested import to_json, without_nul
-from windrow.warehouses.postgres_types import arrow_type
+from windrow.warehouses.postgres_catalog import Catalog
+from windrow.warehouses.postgres_types import arrow_type, widened
 
-__all__ = ["copy_in"]
+__all__ = ["columns_of", "copy_in"]
 
 _ROWS = 65_536
 _BYTES = 16 << 20
 _FIRST_US = -210_866_803_200_000_000
 """First moment that PostgreSQL can tell, 4713 BC, in microseconds; the driver reports none before it well."""
+
+
+def columns_of(catalog: Catalog, part: Part, schema: pa.Schema) -> dict[str, str]:
+    """Return the types of a table's columns by name, in the order of a schema.
+
+    Raises:
+        WarehouseError: Somebody has changed the table since it was fitted to the schema.
+    """
+    held, found = catalog.relation(part).columns, {}
+    for wanted in schema:
+        column = held.get(wanted.name.lower())
+        is_fine = column and (types.is_null(wanted.type) or widened(column.type, wanted.type) == column.type)
+        if column is None or not is_fine:
+            problem = f"Table {catalog.names[part]!r} was changed while it was being written: column {wanted.name!r}."
+            raise WarehouseError(problem, "run it again; nothing is scored twice.")
+        found[column.name] = column.type
+    return found
 
 
 def copy_in(

@@ -21,8 +21,9 @@ from windrow.warehouses.commit import completed, is_published
 from windrow.warehouses.redshift_session import Address, connect, driver, is_lost, told
 from windrow.warehouses.redshift_stage import staged
 from windrow.warehouses.redshift_types import RedshiftDialect, catalog_type, statements_of
-from windrow.warehouses.staged import LostCommitError, Stage, StagedWarehouse
+from windrow.warehouses.staged import Stage, StagedWarehouse
 from windrow.warehouses.staged_catalog import Column, Relation, names_of
+from windrow.warehouses.staged_commit import committed, transaction
 from windrow.warehouses.staged_ledger import Ledger
 from windrow.warehouses.staged_rows import sent_type
 
@@ -159,12 +160,7 @@ class RedshiftWarehouse(StagedWarehouse):
             for statement in ledger.written(row, [receipt.run_id]):
                 self._do(statement)
             reach("publish.ledger")
-            try:
-                self._do("COMMIT")
-            except (driver().Error, OSError) as error:
-                if is_lost(error):
-                    raise LostCommitError(receipt, error) from None
-                raise
+            committed(self._do, receipt, (driver().Error, OSError), is_lost)
         return receipt
 
     def changed(self, statements: list[str]) -> list[int]:
@@ -217,14 +213,10 @@ class RedshiftWarehouse(StagedWarehouse):
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        """Begin; roll back if it does not end well."""
-        self._do("BEGIN")
+        """Begin; roll back if it does not end well; later statements are bounded again."""
         try:
-            yield
-        except BaseException:
-            with suppress(Exception):  # the connection may be what broke
-                self._do("ROLLBACK")
-            raise
+            with transaction(self._do):
+                yield
         finally:
             with suppress(driver().Error, OSError):
                 self._wait_for_others(True)

@@ -21,8 +21,9 @@ from windrow.warehouses.base import PARTS, Part, Replacement, TableName
 from windrow.warehouses.commit import completed, is_published
 from windrow.warehouses.snowflake_session import Address, connect, driver, is_lost, told
 from windrow.warehouses.snowflake_types import SnowflakeDialect, catalog_type
-from windrow.warehouses.staged import LostCommitError, Stage, StagedWarehouse
+from windrow.warehouses.staged import Stage, StagedWarehouse
 from windrow.warehouses.staged_catalog import Column, Relation, names_of
+from windrow.warehouses.staged_commit import committed, transaction
 from windrow.warehouses.staged_ledger import Ledger
 from windrow.warehouses.staged_rows import sent_type
 
@@ -135,7 +136,7 @@ class SnowflakeWarehouse(StagedWarehouse):
     def write(self, new: Replacement, statements: list[str], ledger: Ledger) -> Receipt:
         """Write in one transaction; whoever comes second waits at the ledger."""
         mark = f"claim-{uuid.uuid4().hex}"
-        with self._transaction():
+        with transaction(self._do):
             for statement in ledger.claims(mark):
                 self._do(statement)
             is_done = is_published(self.runs(ledger, new.receipt.partition), self.table, new.receipt, new.mode)
@@ -146,14 +147,14 @@ class SnowflakeWarehouse(StagedWarehouse):
                 for statement in ledger.written(row, [mark, receipt.run_id]):
                     self._do(statement)
                 reach("publish.ledger")
-                self._commit(receipt)
+                committed(self._do, receipt, driver().errors.Error, is_lost)
                 return receipt
             self._do("ROLLBACK")
         return new.receipt
 
     def changed(self, statements: list[str]) -> list[int]:
         """Run statements in one transaction."""
-        with self._transaction():
+        with transaction(self._do):
             counts = [self._do(statement) for statement in statements]
             self._do("COMMIT")
         return counts
@@ -163,25 +164,6 @@ class SnowflakeWarehouse(StagedWarehouse):
         with self.con.cursor() as cursor:
             cursor.execute(statement)
             return int(cursor.rowcount or 0)
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        """Begin; roll back if it does not end well."""
-        self._do("BEGIN TRANSACTION")
-        try:
-            yield
-        except BaseException:
-            with suppress(Exception):  # the connection may be what broke
-                self._do("ROLLBACK")
-            raise
-
-    def _commit(self, receipt: Receipt) -> None:
-        try:
-            self._do("COMMIT")
-        except driver().errors.Error as error:
-            if is_lost(error):
-                raise LostCommitError(receipt, error) from None
-            raise
 
     def _information(self, view: str) -> str:
         return f"{self.dialect.quoted(self.database)}.INFORMATION_SCHEMA.{view}"

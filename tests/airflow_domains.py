@@ -13,6 +13,7 @@ RUNS = {
     "tutoring_replies": "asset_triggered",
     "visit_summaries": "backfill",
     "film_reviews": "asset_triggered",
+    "game_comments": "scheduled",
 }
 """Which kind of run each Dag gets."""
 

@@ -22,6 +22,8 @@ from windrow.models.windows import Windows
 __all__ = ["HEADS", "ExportedEngine"]
 
 _TOKEN_BUDGET = 512
+_TURNS = 4
+"""Micro-batches that each worker should get at least, so that none waits long for the last of another."""
 _FIX = "set `engine: torch`, or leave engine out."
 HEADS = {"classify", "tag", "embed"}
 
@@ -50,8 +52,12 @@ class ExportedEngine:
         self.plan, self.form = plan, form
         self.export = exported(plan, model, form)
         self.workers = granted_cores()
-        self.token_budget = plan.token_budget or _TOKEN_BUDGET
+        self.token_budget = plan.token_budget or self.own_budget()
         self.pad_id, self.vocabulary = self.export.pad_id, self.export.vocabulary
+
+    def own_budget(self) -> int:
+        """Return the token budget where neither the job nor a pilot names one: what stays in a core's cache."""
+        return _TOKEN_BUDGET
 
     def run(self, ids: npt.NDArray[np.int64], mask: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """Run one micro-batch; ids and mask are of shape ``(rows, longest)``."""
@@ -96,6 +102,8 @@ class ExportedEngine:
     ) -> Outputs:
         """Run micro-batches of stepped lengths, so that few shapes are compiled."""
         sizes = stepped(windows.lengths)
+        share = max(_TOKEN_BUDGET, int(sizes.sum()) // (_TURNS * self.workers))
+        share = self.plan.token_budget or share
         forward = self._forward(windows, sizes)
         return gather(
             windows,
@@ -104,7 +112,7 @@ class ExportedEngine:
             fetch,
             self._relieve,
             self.workers,
-            lambda _, budget: pack(sizes, budget),
+            lambda _, budget: pack(sizes, min(budget, share)),
         )
 
     def generate(self, windows: Windows, decoding: Decoding) -> Outputs:  # noqa: ARG002

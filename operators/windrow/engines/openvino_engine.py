@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from windrow.engines.base import EnginePlan
-from windrow.engines.device import choose_precision
+from windrow.engines.device import choose_precision, has_tiles
 from windrow.engines.exported_engine import ExportedEngine
 from windrow.engines.exports import far_off, is_near
 from windrow.engines.openvino_export import import_openvino, openvino_format
@@ -21,6 +21,8 @@ from windrow.models.resolve import ResolvedModel
 __all__ = ["OpenVinoEngine"]
 
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
+_TILED_TOKENS = 2048
+"""Measured on two cores with AMX: 1.15 times the speed of 512 on reviews in bf16, 1.07 to 1.13 in int8."""
 
 
 class OpenVinoEngine(ExportedEngine):
@@ -44,6 +46,10 @@ class OpenVinoEngine(ExportedEngine):
                 break
         else:
             raise far_off(model, self.form)
+
+    def own_budget(self) -> int:
+        """Return more where products take so little time that what goes before and after them counts."""
+        return _TILED_TOKENS if self.plan.precision != "fp32" and has_tiles() else super().own_budget()
 
     def _hints(self) -> list[str]:
         """Return in which numbers to compute what is not an eight-bit product, first choice first.

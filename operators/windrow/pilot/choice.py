@@ -25,7 +25,7 @@ _BYTES_A_TOKEN = 4
 _EARNED, _BETTER = 1.1, 1.05
 """How many times as fast int8, and another token budget, must be to be taken."""
 _PILOTED = {"classify", "pairs", "tag", "embed", "generate", "next"}
-_BUDGETS, _BUDGETED = (256, 1024), {"classify", "tag", "embed"}
+_BUDGETS, _BUDGETED = (256, 1024, 4096), {"classify", "tag", "embed"}
 
 
 @dataclass(frozen=True, slots=True)

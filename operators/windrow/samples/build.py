@@ -77,7 +77,7 @@ class Abstract(NamedTuple):
     tldr: str
 
 
-Row = TypeVar("Row", Review, Abstract, domains.Chat, domains.Note, domains.Headline, domains.Film)
+Row = TypeVar("Row", Review, Abstract, domains.Chat, domains.Note, domains.Headline, domains.Film, domains.Game)
 
 
 def _sentence(line: str) -> tuple[str, list[str]]:
@@ -185,6 +185,7 @@ def build(data_dir: Path, out: Path) -> None:
     _write(out / "chats", _draw(domains.chats(data_dir), domains.CHATS, "chat", "reply"))
     _write(out / "notes", _draw(domains.notes(data_dir), domains.NOTES, "dialogue"))
     _write(out / "headlines", _draw(domains.headlines(data_dir), domains.HEADLINES, "headline", "company"))
+    _write(out / "games", _draw(domains.games(data_dir), domains.GAMES, "body"))
     films = list(domains.films(data_dir))
     drawn = [
         _draw((film for film in films if film.opinion == label), len(films), "body")

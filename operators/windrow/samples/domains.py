@@ -1,4 +1,4 @@
-"""Samples of four domains for the example Dags: tutoring chats, doctors' notes, finance headlines, film reviews.
+"""Samples of four domains for the example Dags: tutoring, doctors' notes, finance headlines, films and games.
 
 Made by `windrow.samples.build`, which checks the archives; see ``SOURCES.md`` for where they come from.
 """
@@ -14,9 +14,25 @@ from typing import NamedTuple
 from windrow.samples.reading import detokenise, documents, is_plain, read, tidy
 
 FILM_WORDS = range(150, 601)
-CHATS, NOTES, HEADLINES, FILMS = 336, 210, 700, 84
+CHATS, NOTES, HEADLINES, FILMS, GAMES = 336, 210, 700, 84, 140
 """Rows of each sample, over all days."""
 
+_VIDEO_GAMES = re.compile(
+    r"\b(video ?games?|gameplay|multiplayer|single[- ]player|rpgs?|mmos?|dlcs?|pvp|loot ?box(es)?|battle royale|gamers?"
+    r"|game devs?|ps4|playstation|nintendo|xbox|fortnite|skyrim|overwatch|minecraft|warframe|zelda)\b",
+    re.IGNORECASE,
+)
+_RUDE = re.compile(
+    r"fuck|shit|dick|cunt|penis|retard|fag|rape|slut|whore|jerk|porn|bitch|sex|nazi|suicid"
+    r"|ass\b|asshole|n word|\[RELIGION\]",
+    re.IGNORECASE,
+)
+_FEELINGS = {
+    "positive": "admiration amusement approval caring desire excitement gratitude joy love optimism pride relief",
+    "negative": "anger annoyance disappointment disapproval disgust embarrassment fear grief nervousness remorse "
+    "sadness",
+}
+"""How GoEmotions' authors group emotions; the others, and none, are of neither kind."""
 _DECISION = re.compile(r"['\"]([^:]+?)['\"]: '(positive|negative|neutral)'")
 
 
@@ -57,6 +73,14 @@ class Film(NamedTuple):
     opinion: str
 
 
+class Game(NamedTuple):
+    """A row of ``games``: a comment on a video game; ``opinion`` is positive, negative, mixed or null."""
+
+    comment_id: str
+    body: str
+    opinion: str | None
+
+
 def chats(data_dir: Path) -> Iterator[Chat]:
     """Yield every chat whose last turns and reply have words."""
     for chat in json.loads(read(data_dir, "bridge_education/train.json")):
@@ -92,3 +116,16 @@ def films(data_dir: Path) -> Iterator[Film]:
         body = " ".join(detokenise(line) for line in text.split("\n") if line.strip())
         if is_plain(body) and len(body.split()) in FILM_WORDS:
             yield Film(f"F{number:05d}", body, "positive" if "/pos/" in member else "negative")
+
+
+def games(data_dir: Path) -> Iterator[Game]:
+    """Yield every comment of four words or more that speaks of video games, by its words, and is not rude."""
+    emotions = read(data_dir, "goemotions/labels.txt").decode("utf-8").split()
+    for part in ("train", "dev", "test"):
+        for line in read(data_dir, f"goemotions/{part}.tsv").decode("utf-8").splitlines():
+            text, numbers, comment_id = line.split("\t")
+            body = tidy(text)
+            told = {emotions[int(number)] for number in numbers.split(",")}
+            kinds = [kind for kind, group in _FEELINGS.items() if told & set(group.split())]
+            if _VIDEO_GAMES.search(body) and not _RUDE.search(body) and is_plain(body) and len(body.split()) > 3:
+                yield Game(comment_id, body, None if not kinds else kinds[0] if len(kinds) == 1 else "mixed")

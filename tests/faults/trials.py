@@ -33,7 +33,7 @@ _VARIES = {"windrow_run_id", "windrow_scored_at", "rejected_at"}
 _LEDGER = ["job", "task", "partition", "model", "fingerprint", "precision", "rows_in", "rows_published"]
 _LEDGER += ["rows_rejected", "rows_truncated", "texts_distinct", "labels", "rejects", "table"]
 _FORK = multiprocessing.get_context("forkserver")
-KILLS = int(os.environ.get("WINDROW_FAULT_KILLS", "200"))
+KILLS = int(os.environ.get("WINDROW_FAULT_KILLS", "72"))
 """How many processes are killed at random moments, over all warehouses; with more than 200 every test is thorough."""
 THOROUGH = KILLS > 200
 

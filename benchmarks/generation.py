@@ -1,14 +1,13 @@
 """Windrow against `model.generate` and against CTranslate2 used directly: same rows, same weights, interleaved repeats.
 
-    python -m benchmarks.generation [--rows N] [--repeats N] [--kind marian|bart|t5|copier]
+    python -m benchmarks.generation [--rows N] [--repeats N] [--kind marian|bart|t5]
 
 Weights are random, since trained ones cannot be had offline: a Marian of the usual size (6 + 6 layers, 512 wide,
 58,101 tokens), or BART base, or T5 small. The end's row of the head is fitted by least squares, so that a row is
-written about as long as its source; without that, random weights never end a row. ``copier`` is a smaller Marian that
-is trained here, within some minutes, to write its source: only there does agreement in int8 mean anything. All decode
-greedily, in fp32 unless int8 is told, from the same token ids, with as many threads as the machine has cores, and have
-done so once before. `model.generate` gets the rows sorted by length, 8 to 64 at once; CTranslate2 gets all rows at
-once, as its documentation shows, in batches by tokens, one translator a core.
+written about as long as its source; without that, random weights never end a row. All decode greedily, in fp32 unless
+int8 is told, from the same token ids, with as many threads as the machine has cores, and have done so once before.
+`model.generate` gets the rows sorted by length, 8 to 64 at once; CTranslate2 gets all rows at once, as its
+documentation shows, in batches by tokens, one translator a core.
 """
 
 from __future__ import annotations
@@ -27,7 +26,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.copier import train
 from benchmarks.machine import machine
 from windrow.engines import Decoding, EnginePlan, open_engine
 from windrow.engines.device import granted_cores
@@ -56,10 +54,6 @@ KINDS = {
              50_265),
     "t5": ("T5ForConditionalGeneration", "t5", {"d_model": 512, "d_kv": 64, "d_ff": 2048, "num_layers": 6,
                                                 "num_heads": 8}, 32_128),
-    "copier": ("MarianMTModel", "marian", {"d_model": 256, "encoder_layers": 3, "decoder_layers": 3,
-                                           "encoder_ffn_dim": 1024, "decoder_ffn_dim": 1024,
-                                           "encoder_attention_heads": 8, "decoder_attention_heads": 8,
-                                           "scale_embedding": True}, 2_000),
 }  # fmt: skip
 """Class, style of the special tokens, sizes and vocabulary of each kind."""
 
@@ -76,15 +70,11 @@ def make_model(folder: Path, kind: str) -> tuple[ResolvedModel, list[str]]:
     ids = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
     ids |= {"bos_token_id": tokenizer.bos_token_id, "decoder_start_token_id": start}
     model_class = getattr(transformers, name)
-    ties = kind == "copier"
-    config = model_class.config_class(**sizes, **ids, tie_word_embeddings=ties, vocab_size=len(tokenizer))
+    config = model_class.config_class(**sizes, **ids, tie_word_embeddings=False, vocab_size=len(tokenizer))
     make_tiny_model(folder, model_class, config, tokenizer)
     banned = {"bad_words_ids": [[tokenizer.pad_token_id]]}
     transformers.GenerationConfig(**ids, **banned, max_length=LONGEST + 1).save_pretrained(folder)
-    if kind == "copier":
-        print(json.dumps(train(folder, words, tokenizer, LONGEST)), flush=True)
-    else:
-        fit_end(folder, model_class, words, tokenizer)
+    fit_end(folder, model_class, words, tokenizer)
     job = Job(
         name="bench", source={"text": "t", "key": "k", "path": "x.csv"}, task="translate", model=str(folder),
         warehouse={"url": "duckdb:///w", "table": "t"},
@@ -235,9 +225,8 @@ def summed_up(kind: str, seconds: dict[str, float], written: dict[str, Rows], le
 
 def as_markdown(result: dict[str, Any], facts: dict[str, str]) -> str:
     """Return the table and the machine as Markdown."""
-    weights = "trained" if result["kind"] == "copier" else "random"
     lines = [
-        f"| {result['kind']}, {weights} weights | tokens/s | to the best `model.generate` | to CTranslate2's best "
+        f"| {result['kind']}, random weights | tokens/s | to the best `model.generate` | to CTranslate2's best "
         "| rows equal to `model.generate`, row by row |",
         "|---|---|---|---|---|",
     ]
@@ -253,15 +242,12 @@ def as_markdown(result: dict[str, Any], facts: dict[str, str]) -> str:
         f"median {result['written_per_source']:.2f} times the source, "
         f"{result['at_limit']:.0%} at the limit of {LONGEST}."
     )
-    about = {
-        "random": "Weights are random, the end's row fitted so that rows end; a trained model's lengths may vary "
-        "otherwise, and equal rows in int8 mean nothing here: all is a near tie.",
-        "trained": "Trained here to write its source; smaller than the models that people use.",
-    }
-    where = "; ".join(f"{name}: {value}" for name, value in facts.items())
-    return "\n".join(
-        [*lines, "", f"Greedy, fp32 unless told, medians of interleaved repeats. {rows} {about[weights]} {where}."]
+    about = (
+        "Weights are random, the end's row fitted so that rows end; a trained model's lengths may vary "
+        "otherwise, and equal rows in int8 mean nothing here: all is a near tie."
     )
+    where = "; ".join(f"{name}: {value}" for name, value in facts.items())
+    return "\n".join([*lines, "", f"Greedy, fp32 unless told, medians of interleaved repeats. {rows} {about} {where}."])
 
 
 def measured(kind: str, rows: int, repeats: int, folder: Path) -> dict[str, Any]:

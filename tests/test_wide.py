@@ -38,7 +38,7 @@ def predicted(home, tmp_path):
 def test_vectors_are_joined_in_little_memory_each_to_its_row(predicted, tmp_path, monkeypatch):
     store, predictions, hashes = predicted
     monkeypatch.setattr(joining, "_PART_BYTES", 64 << 10)
-    monkeypatch.setattr(joining, "_WIDE_MEMORY", "48MB")
+    monkeypatch.setattr(joining, "_MEMORY", "48MB")
     file = tmp_path / "rows.parquet"
     rows = pa.table({"id": [int.from_bytes(one[:2], "big") for one in hashes], "windrow_hash": hashes})
     parquet.write_table(rows.set_column(1, "windrow_hash", pa.array(hashes, pa.binary(16))), file)

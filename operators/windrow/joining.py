@@ -14,9 +14,10 @@ __all__ = ["is_wide", "joined"]
 _ROWS = 16384
 _WIDE_ROWS = 2048
 _PART_BYTES = 48 << 20
-_MEMORY = "48MB"
-_WIDE_MEMORY = "256MB"
-"""For the join while the warehouse needs memory of its own; the rest spills."""
+_MEMORY = "256MB"
+"""For the join while the warehouse needs memory of its own; the rest spills. With less than DuckDB's 125 MB a thread, a
+join of some hundred thousand rows may fail, or not, as its threads happen to meet.
+"""
 _PREFIXES = 1 << 16
 
 
@@ -38,7 +39,7 @@ def joined(con: duckdb.DuckDBPyConnection, select: str, rows_file: str, wide: bo
         rows_file: The Parquet file of the rows, as DuckDB reads it.
         wide: Whether predictions are wide.
     """
-    con.execute(f"SET memory_limit = '{_WIDE_MEMORY if wide else _MEMORY}'")
+    con.execute(f"SET memory_limit = '{_MEMORY}'")
     fine = "WHERE windrow_reason IS NULL"
     if not wide:
         query = f"{select} FROM rows JOIN found USING (windrow_hash) {fine}"

@@ -35,7 +35,7 @@ from windrow.run_ref import RunRef, new_run_id
 __all__ = ["RunRef", "Store", "new_run_id"]
 
 SCRATCH_LIFETIME_S = 24 * 3600
-SCRATCH_MEMORY = "128MB"
+SCRATCH_MEMORY = "256MB"
 _FROM_LOAD = "run it again from load; what was pruned or broken is made anew."
 
 

@@ -17,7 +17,7 @@ from windrow.warehouses.duckdb_tables import DuckDBTables
 
 __all__ = ["DuckDBWarehouse"]
 
-_CONFIG: Config = {"memory_limit": "128MB", "threads": 2, "preserve_insertion_order": False}
+_CONFIG: Config = {"memory_limit": "256MB", "threads": 2, "preserve_insertion_order": False}
 
 
 class DuckDBWarehouse(DuckDBTables):

@@ -13,6 +13,7 @@ model's window for both, so that both read the same tokens. No text occurs twice
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import logging
 import statistics
@@ -27,7 +28,7 @@ import numpy as np
 from benchmarks.machine import machine
 from windrow.engines import EnginePlan, candidates, open_first
 from windrow.engines.device import choose_device, choose_precision, granted_cores
-from windrow.engines.packing import pack, stepped
+from windrow.engines.packing import pack, shared_budget, stepped
 from windrow.job import Job
 from windrow.models import ResolvedModel, resolve
 from windrow.models.tokens import Tokens
@@ -50,12 +51,15 @@ def texts_of(where: str, rows: int) -> list[str]:
     return [body for (body,) in duckdb.execute(query, [files]).fetchall()]
 
 
-def windrow_scorer(model: ResolvedModel, job: Job, device: str, precision: str) -> Callable[[list[str]], Any]:
-    """Return what infer does with the texts of a shard; the model is resident."""
+def windrow_scorer(
+    model: ResolvedModel, job: Job, device: str, precision: str
+) -> tuple[Callable[[list[str]], Any], Callable[[np.ndarray], float]]:
+    """Return what infer does with the texts of a shard, the model resident, and the padding of lengths there."""
     task, tokens = build_task(job, model), Tokens(model)
     chosen = candidates(task.head, device, "auto", precision, texts=10**6)[0]
     engine = open_first(EnginePlan(chosen.engine, task.head, device, precision, task.labels), model, "auto")
-    return lambda texts: task.score(task.prepare(texts, tokens), engine, tokens)
+    padding = functools.partial(padding_of, budget=engine.token_budget, workers=granted_cores())
+    return lambda texts: task.score(task.prepare(texts, tokens), engine, tokens), padding
 
 
 def pipeline_scorer(model: ResolvedModel, device: str, precision: str) -> Callable[[list[str], int], Any]:
@@ -82,10 +86,10 @@ def pipeline_scorer(model: ResolvedModel, device: str, precision: str) -> Callab
     return score
 
 
-def padding_of(lengths: np.ndarray) -> float:
+def padding_of(lengths: np.ndarray, budget: int, workers: int) -> float:
     """Return the share of padding among all tokens that the OpenVINO engine sends to the processor."""
     sizes = stepped(lengths)
-    sent = sum(len(rows) * int(sizes[rows].max()) for rows in pack(sizes, 512))
+    sent = sum(len(rows) * int(sizes[rows].max()) for rows in pack(sizes, shared_budget(sizes, budget, workers)))
     return 1 - float(lengths.sum()) / sent
 
 
@@ -222,14 +226,14 @@ def main() -> None:
     model, device = resolve(job), choose_device("auto")
     results = []
     for precision in dict.fromkeys(("fp32", choose_precision("auto", device), *(["int8"] if device == "cpu" else []))):
-        ours = windrow_scorer(model, job, device, precision)
+        ours, padding = windrow_scorer(model, job, device, precision)
         theirs = pipeline_scorer(model, device, "fp32" if precision == "int8" else precision)
         rate = products_per_s(device, precision)
         for name, where in SETS.items():
             texts = texts_of(where, options.rows * SHORTER.get(name, 1))
             result = {**compare(name, texts, ours, theirs, options.repeats), "precision": precision}
             lengths = Tokens(model).windows(texts_of(where, ALL), truncate=True).lengths
-            result["padding_share"] = round(padding_of(lengths), 4)
+            result["padding_share"] = round(padding(lengths), 4)
             tokens_per_s = result["rows_per_s"]["windrow"] * result["tokens"] / result["rows"]
             result["share_of_products"] = round(tokens_per_s * product_flop(model) / rate, 3)
             results.append(result)

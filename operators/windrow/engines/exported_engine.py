@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from windrow.engines.base import Decoding, EnginePlan, Outputs
 from windrow.engines.device import granted_cores
 from windrow.engines.encoding import encoded, padded, tagged
 from windrow.engines.exports import Format, exported
-from windrow.engines.packing import pack, stepped
+from windrow.engines.packing import pack, shared_budget, stepped
 from windrow.engines.pooling import POOLINGS
 from windrow.errors import JobError
 from windrow.models.pictures import Pixels
@@ -22,8 +22,6 @@ from windrow.models.windows import Windows
 __all__ = ["HEADS", "ExportedEngine"]
 
 _TOKEN_BUDGET = 512
-_TURNS = 4
-"""Micro-batches that each worker should get at least, so that none waits long for the last of another."""
 _FIX = "set `engine: torch`, or leave engine out."
 HEADS = {"classify", "tag", "embed"}
 
@@ -102,9 +100,11 @@ class ExportedEngine:
     ) -> Outputs:
         """Run micro-batches of stepped lengths, so that few shapes are compiled."""
         sizes = stepped(windows.lengths)
-        share = max(_TOKEN_BUDGET, int(sizes.sum()) // (_TURNS * self.workers))
-        share = self.plan.token_budget or share
         forward = self._forward(windows, sizes)
+
+        def cut(_: object, budget: int) -> Iterator[list[int]]:
+            return pack(sizes, budget if self.plan.token_budget else shared_budget(sizes, budget, self.workers))
+
         return gather(
             windows,
             self.token_budget,
@@ -112,7 +112,7 @@ class ExportedEngine:
             fetch,
             self._relieve,
             self.workers,
-            lambda _, budget: pack(sizes, min(budget, share)),
+            cut,
         )
 
     def generate(self, windows: Windows, decoding: Decoding) -> Outputs:  # noqa: ARG002

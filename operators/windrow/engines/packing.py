@@ -7,9 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["at_most", "pack", "pack_tokens", "padding_share", "stepped"]
+__all__ = ["at_most", "pack", "pack_tokens", "padding_share", "shared_budget", "stepped"]
 
 _STEPS = 16
+_LEAST_TOKENS = 512
+_TURNS = 4
+"""Micro-batches that each worker should get at least, so that none waits long for the last of another."""
 
 
 def pack(lengths: Sequence[int] | npt.NDArray[np.int64], token_budget: int) -> Iterator[list[int]]:
@@ -46,6 +49,15 @@ def stepped(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     sizes = np.maximum(lengths, 1)
     step = np.maximum(1, 2 ** np.floor(np.log2(sizes)).astype(np.int64) // _STEPS)
     return np.asarray(np.minimum(-(-sizes // step) * step, sizes.max(initial=1)), dtype=np.int64)
+
+
+def shared_budget(sizes: npt.NDArray[np.int64], token_budget: int, workers: int) -> int:
+    """Return the token budget, or less where so few tokens would leave workers without their turns.
+
+    >>> shared_budget(np.full(1000, 100), 2048, workers=2), shared_budget(np.full(60, 100), 2048, workers=2)
+    (2048, 750)
+    """
+    return min(token_budget, max(_LEAST_TOKENS, int(sizes.sum()) // (_TURNS * workers)))
 
 
 def pack_tokens(lengths: Sequence[int] | npt.NDArray[np.int64], token_budget: int) -> Iterator[list[int]]:

@@ -39,6 +39,14 @@ def test_its_numbers_are_those_of_pytorch(model, head):
     assert not found.failed
 
 
+@pytest.mark.parametrize(
+    ("tiles", "precision", "tokens"), [(True, "int8", 2048), (True, "fp32", 512), (False, "int8", 512)]
+)
+def test_processors_with_tiles_are_sent_more_at_once(model, monkeypatch, tiles, precision, tokens):
+    monkeypatch.setattr("windrow.engines.openvino_engine.has_tiles", lambda: tiles)
+    assert engine_for(model, precision=precision).token_budget == tokens
+
+
 @pytest.mark.parametrize("unit", [True, False])
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_each_pooling_is_that_of_pytorch(pooling, unit, model):

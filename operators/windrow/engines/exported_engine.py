@@ -12,7 +12,7 @@ from windrow.engines.base import Decoding, EnginePlan, Outputs
 from windrow.engines.device import granted_cores
 from windrow.engines.encoding import encoded, padded, tagged
 from windrow.engines.exports import Format, exported
-from windrow.engines.packing import pack, shared_budget, stepped
+from windrow.engines.packing import CACHED_TOKENS, pack, shared_budget, stepped
 from windrow.engines.pooling import POOLINGS
 from windrow.errors import JobError
 from windrow.models.pictures import Pixels
@@ -21,7 +21,6 @@ from windrow.models.windows import Windows
 
 __all__ = ["HEADS", "ExportedEngine"]
 
-_TOKEN_BUDGET = 512
 _FIX = "set `engine: torch`, or leave engine out."
 HEADS = {"classify", "tag", "embed"}
 
@@ -54,8 +53,8 @@ class ExportedEngine:
         self.pad_id, self.vocabulary = self.export.pad_id, self.export.vocabulary
 
     def own_budget(self) -> int:
-        """Return the token budget where neither the job nor a pilot names one: what stays in a core's cache."""
-        return _TOKEN_BUDGET
+        """Return the token budget where neither the job nor a pilot names one."""
+        return CACHED_TOKENS
 
     def run(self, ids: npt.NDArray[np.int64], mask: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """Run one micro-batch; ids and mask are of shape ``(rows, longest)``."""

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["at_most", "pack", "pack_tokens", "padding_share", "shared_budget", "stepped"]
+__all__ = ["CACHED_TOKENS", "at_most", "pack", "pack_tokens", "padding_share", "shared_budget", "stepped"]
 
 _STEPS = 16
-_LEAST_TOKENS = 512
+CACHED_TOKENS = 512
+"""About how many tokens' states stay in a core's cache."""
 _TURNS = 4
 """Micro-batches that each worker should get at least, so that none waits long for the last of another."""
 
@@ -57,7 +58,7 @@ def shared_budget(sizes: npt.NDArray[np.int64], token_budget: int, workers: int)
     >>> shared_budget(np.full(1000, 100), 2048, workers=2), shared_budget(np.full(60, 100), 2048, workers=2)
     (2048, 750)
     """
-    return min(token_budget, max(_LEAST_TOKENS, int(sizes.sum()) // (_TURNS * workers)))
+    return min(token_budget, max(CACHED_TOKENS, int(sizes.sum()) // (_TURNS * workers)))
 
 
 def pack_tokens(lengths: Sequence[int] | npt.NDArray[np.int64], token_budget: int) -> Iterator[list[int]]:

@@ -23,8 +23,8 @@ _VIDEO_GAMES = re.compile(
     re.IGNORECASE,
 )
 _RUDE = re.compile(
-    r"fuck|shit|dick|cunt|penis|retard|fag|rape|slut|whore|jerk|porn|bitch|sex|nazi|suicid"
-    r"|ass\b|asshole|n word|\[RELIGION\]",
+    r"fuck|shit|bitch|cunt|penis|retard|slut|whore|porn|nazi|suicid|n word|\[RELIGION\]"
+    r"|\b(dick|fag|jerk|rap(e|ing)|sex)|\b(bad|dumb|jack)?ass(hole)?s?\b",
     re.IGNORECASE,
 )
 _FEELINGS = {

@@ -20,7 +20,7 @@ from conftest import merged
 from postgres_server import shared
 from windrow.errors import SourceError, WarehouseError
 from windrow.job import Job
-from windrow.sources import open_source
+from windrow.sources import open_source, sql
 from windrow.sources.base import BATCH_ROWS
 
 ROWS = [
@@ -248,6 +248,37 @@ def test_a_partition_stands_in_a_query_as_a_literal(read, database, where):
 def test_a_query_that_fails_says_why(read, database, query, words):
     with pytest.raises(SourceError, match=words):
         read(url=database, query=query)
+
+
+class Stopped:
+    """A connection whose first rows end as DuckDB's sometimes do, where another thread has failed."""
+
+    def __init__(self, con):
+        self.con, self.reads = con, 0
+
+    def __getattr__(self, name):
+        return getattr(self.con, name)
+
+    def execute(self, statement):
+        self.reads += "LIMIT 0" not in statement and "SET" not in statement
+        if self.reads != 1:
+            self.con.execute(statement)
+        return self
+
+    def to_arrow_reader(self, rows):
+        if self.reads == 1:  # nothing was run
+            raise OSError("INTERRUPT Error: Interrupted!")
+        return self.con.to_arrow_reader(rows)
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [("SELECT IF(id > 5, error('late'), id) AS id FROM range(9) t(id)", "late"), ("SELECT 1 AS id", "Interrupted")],
+)
+def test_a_query_whose_threads_stop_each_other_says_why_the_first_did(monkeypatch, query, words):
+    monkeypatch.setattr(sql, "connect_patiently", lambda *_: Stopped(duckdb.connect()))
+    with pytest.raises(SourceError, match=words):
+        list(sql.DuckDBQuery(query, "").batches(["id"]))
 
 
 def test_a_database_that_is_missing_or_of_no_known_kind_is_refused(read, tmp_path):

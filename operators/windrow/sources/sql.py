@@ -84,4 +84,17 @@ class DuckDBQuery:
             try:
                 yield con.execute(statement).to_arrow_reader(BATCH_ROWS)
             except (duckdb.Error, pa.ArrowException, OSError) as error:
-                raise SourceError(f"The query failed: {first_line(error)}.", "correct source.query.") from None
+                told = _first_error(con, statement, error)
+                raise SourceError(f"The query failed: {first_line(told)}.", "correct source.query.") from None
+
+
+def _first_error(con: duckdb.DuckDBPyConnection, statement: str, error: Exception) -> Exception:
+    """Return why a query failed: where one thread fails and stops the others, DuckDB may tell of a stopped one."""
+    if "Interrupted" in first_line(error):
+        try:
+            con.execute("SET threads = 1")
+            for _ in con.execute(statement).to_arrow_reader(BATCH_ROWS):
+                pass
+        except (duckdb.Error, pa.ArrowException, OSError) as first:
+            return first
+    return error

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from windrow.engines.base import EnginePlan
@@ -24,7 +25,7 @@ from windrow.errors import ExportError
 from windrow.job import windrow_home
 from windrow.models.resolve import ResolvedModel
 
-__all__ = ["Export", "Format", "exported", "far_off", "is_near"]
+__all__ = ["Export", "Format", "exported", "far_off", "is_near", "made_up"]
 
 log = logging.getLogger("windrow")
 _VERSION = 4
@@ -106,11 +107,16 @@ def is_near(export: Export, run: Callable[[Any, Any], Any]) -> bool:
     """
     with np.load(export.answers) as kept:
         wanted = [kept[name] for name in kept.files]
-    found = [run(ids.numpy(), mask.numpy()) for ids, mask in _probes(export.vocabulary)]
+    found = [run(ids, mask) for ids, mask in made_up(export.vocabulary)]
     return all(
         np.isfinite(have).all() and np.abs(have - want).max() <= _NEAR * np.abs(want).max()
         for have, want in zip(found, wanted, strict=True)
     )
+
+
+def made_up(vocabulary: int) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+    """Return made-up token ids below `vocabulary` and their masks, of several shapes ``(rows, tokens)``."""
+    return [(ids.numpy(), mask.numpy()) for ids, mask in _probes(vocabulary)]
 
 
 def far_off(model: ResolvedModel, form: Format) -> ExportError:
@@ -204,7 +210,7 @@ def _answer(encoder: Any, ids: torch.Tensor, mask: torch.Tensor) -> Any:
 
 def _compare(run: Callable[[Any, Any], Any], vocabulary: int, expected: list[Any]) -> None:
     """Raise a `ValueError` if the export says something else than the model."""
-    for (ids, mask), wanted in zip(_probes(vocabulary), expected, strict=True):
-        found = run(ids.numpy(), mask.numpy())
+    for (ids, mask), wanted in zip(made_up(vocabulary), expected, strict=True):
+        found = run(ids, mask)
         if found.shape != wanted.shape or not np.allclose(found, wanted, atol=_TOLERANCE, rtol=_TOLERANCE):
             raise ValueError("its outputs differ from PyTorch's")

@@ -1,23 +1,28 @@
 """Eight-bit products in OpenVINO: weights by output channel, states by group of a token's channels as they come.
 
-Nothing is calibrated: OpenVINO's dynamic quantisation takes each token's states as it meets them, so the data of a
-job never has to be seen beforehand, and a token's value does not depend on what shares its micro-batch.
-Source: OpenVINO's documentation of ``DYNAMIC_QUANTIZATION_GROUP_SIZE``; the weights follow symmetric, per-channel
-rounding as in Jacob et al. 2018, "Quantization and Training of Neural Networks", section 2.1.
+Nothing is calibrated on the data of a job: OpenVINO's dynamic quantisation takes each token's states as it meets
+them, so these never have to be seen beforehand, and a token's value does not depend on what shares its micro-batch.
+Sources: OpenVINO's documentation of ``DYNAMIC_QUANTIZATION_GROUP_SIZE``; the weights follow symmetric, per-channel
+rounding as in Jacob et al. 2018, "Quantization and Training of Neural Networks", section 2.1; states and weights
+share their ranges as in Xiao et al. 2023, "SmoothQuant", equation 4.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["group_size", "quantise", "rounded"]
+__all__ = ["balance", "group_size", "quantise", "rounded"]
 
 _LARGEST_GROUP = 384
 """Measured on MiniLM: as exact as smaller groups, and the fastest."""
+_LEAST = 1e-5
+_FEW_OUTPUTS = 16
+"""A product with fewer, as the last of a classifier, takes no time worth a rounding."""
 
 
 def rounded(weight: npt.NDArray[np.float32], axis: int) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
@@ -42,23 +47,83 @@ def group_size(channels: list[int]) -> int:
     return next(size for size in range(min(common, _LARGEST_GROUP), 0, -1) if common % size == 0)
 
 
-def quantise(model: Any) -> int:
+def balance(states: npt.NDArray[np.float32], weights: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return by how much to divide each channel of the states, and multiply its weights, so that both have like ranges.
+
+    A few channels of a Transformer's states are much larger than the rest, which eight bits then cannot tell apart.
+
+    Args:
+        states: The largest magnitude met in each channel, shape ``(channels,)``.
+        weights: The largest magnitude of each channel's weights, shape ``(channels,)``.
+
+    Returns:
+        Factors, shape ``(channels,)``, whose geometric mean is 1.
+
+    >>> balance(np.array([16, 1], dtype=np.float32), np.array([1, 1], dtype=np.float32)).tolist()
+    [2.0, 0.5]
+    """
+    shares = np.sqrt(np.maximum(states, _LEAST) / np.maximum(weights, _LEAST))
+    return np.asarray(shares / np.exp(np.log(shares).mean()), dtype=np.float32)
+
+
+def quantise(model: Any, inputs: Iterable[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]) -> int:
     """Turn the weights of an OpenVINO model's matrix products into int8, in place.
+
+    Args:
+        model: Takes token ids and mask.
+        inputs: Some of both, shape ``(rows, tokens)``, to see how large each channel of the states grows. Made-up
+            ones will do: which channels are large is more a habit of the model than of the text.
 
     Returns:
         The group size to compile the model with; 1 if it has no such product.
     """
     from openvino import Type, opset13
 
-    channels = []
-    for product in [op for op in model.get_ops() if op.get_type_name() == "MatMul"]:
-        source = product.input_value(1).get_node()
-        if source.get_type_name() != "Constant" or len(source.shape) != 2:
-            continue
-        axis = 1 if product.get_attributes()["transpose_b"] else 0
-        values, scale = rounded(np.asarray(source.data, dtype=np.float32), axis)
-        whole = opset13.convert(opset13.constant(values), Type.f32)
-        product.input(1).replace_source_output(opset13.multiply(whole, opset13.constant(scale)).output(0))
-        channels.append(values.shape[axis])
+    shared = _products(model)
+    for products, states in zip(shared, _largest_states(model, shared, inputs), strict=True):
+        weights = [_weight(product) for product in products]
+        factors = balance(states, np.max([np.abs(weight).max(axis=0) for weight in weights], axis=0))
+        eased = opset13.multiply(products[0].input_value(0), opset13.constant(1 / factors))
+        for product, weight in zip(products, weights, strict=True):
+            values, scale = rounded(weight * factors, axis=1)
+            whole = opset13.multiply(opset13.convert(opset13.constant(values), Type.f32), opset13.constant(scale))
+            made = opset13.matmul(eased, whole, False, True)
+            for reader in list(product.output(0).get_target_inputs()):
+                reader.replace_source_output(made.output(0))
     model.validate_nodes_and_infer_types()
-    return group_size(channels)
+    return group_size([_weight(products[0]).shape[1] for products in shared])
+
+
+def _products(model: Any) -> list[list[Any]]:
+    """Return the products of states with weights, in lists of those that read the same states."""
+    found: dict[tuple[str, int], list[Any]] = {}
+    for product in model.get_ops():
+        if product.get_type_name() != "MatMul" or product.get_attributes()["transpose_a"]:
+            continue
+        source = product.input_value(1).get_node()
+        if source.get_type_name() == "Constant" and len(source.shape) == 2 and len(_weight(product)) >= _FEW_OUTPUTS:
+            states = product.input_value(0)
+            found.setdefault((states.get_node().get_name(), states.get_index()), []).append(product)
+    return list(found.values())
+
+
+def _weight(product: Any) -> npt.NDArray[np.float32]:
+    """Return the weights of a product, shape ``(outputs, channels)``."""
+    data = np.asarray(product.input_value(1).get_node().data, dtype=np.float32)
+    return data if product.get_attributes()["transpose_b"] else data.T
+
+
+def _largest_states(model: Any, shared: list[list[Any]], inputs: Iterable[Any]) -> list[npt.NDArray[np.float32]]:
+    """Return the largest magnitude of each channel of the states that products read, over some inputs."""
+    import openvino
+    from openvino import opset13
+
+    peaks = []
+    for products in shared:
+        states = products[0].input_value(0)
+        places = opset13.constant(np.arange(len(states.get_partial_shape()) - 1))
+        peaks.append(opset13.result(opset13.reduce_max(opset13.absolute(states), places)))
+    measured = openvino.Model(peaks, model.get_parameters(), "states")
+    compiled = openvino.Core().compile_model(measured, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    runs = [[np.array(found) for found in compiled(list(pair)).to_tuple()] for pair in inputs]
+    return [np.max(met, axis=0) for met in zip(*runs, strict=True)]

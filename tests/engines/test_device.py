@@ -1,0 +1,25 @@
+"""What a processor computes fast is told by its flags."""
+
+from __future__ import annotations
+
+import pytest
+
+from windrow.engines import device
+
+
+@pytest.mark.parametrize(
+    ("flags", "precision"),
+    [
+        ("GenuineIntel avx512f avx512_bf16 avx512_fp16 amx_bf16 amx_int8", "bf16"),
+        ("GenuineIntel avx512f avx512_bf16 avx512_fp16", "fp32"),
+        ("GenuineIntel avx512f avx512_bf16", "bf16"),
+        ("AuthenticAMD avx512f avx512_bf16", "bf16"),
+        ("AuthenticAMD avx512f avx512_bf16 avx512_fp16", "bf16"),
+        ("GenuineIntel avx2 avx512f avx512_vnni", "fp32"),
+        ("", "fp32"),
+    ],
+)
+def test_bf16_is_taken_where_its_products_are_faster(flags, precision, monkeypatch):
+    monkeypatch.setattr(device, "_cpu_flags", lambda: frozenset(flags.split()))
+    assert device.choose_precision("auto", "cpu") == precision
+    assert device.choose_precision("int8", "cpu") == "int8"

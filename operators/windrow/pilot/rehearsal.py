@@ -20,7 +20,7 @@ from windrow.tasks import build_task
 __all__ = ["measured"]
 
 REHEARSAL_S = 8.0
-_TEXTS, _SHARDS = 512, 8
+_TEXTS, _SHARDS = 4096, 8
 _BYTES_BESIDE = 24
 """Of hash and offsets, for each text of a shard."""
 

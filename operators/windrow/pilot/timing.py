@@ -16,8 +16,9 @@ from windrow.tasks import Scored, Task
 
 __all__ = ["Timing", "timed"]
 
-FIRST_CHUNK, LARGEST_CHUNK = 4, 128
-"""Texts; each chunk is twice the one before, so that slow models are not asked for too much at once."""
+FIRST_CHUNK, LARGEST_CHUNK, LONG_CHUNK_S = 4, 2048, 1.0
+"""Texts; each chunk is twice the one before until one takes so many seconds: slow models are not asked for too much
+at once, fast ones are timed on chunks that fill their micro-batches as a shard does."""
 _WARMED = {"classify", "embed", "tag"}
 
 
@@ -93,7 +94,9 @@ def timed(
         scored = task.score(task.prepare(part, tokens), engine, tokens)
         chunks.append((len(part), int(scored.tokens.sum()), time.monotonic() - since))
         parts.append(_columns(scored, task, len(part)))
-        done, size = done + len(part), min(2 * size, LARGEST_CHUNK)
+        done += len(part)
+        if chunks[-1][2] < LONG_CHUNK_S:
+            size = min(2 * size, LARGEST_CHUNK)
     read = sum(tokens for _, tokens, _ in chunks)
     most = max(count for count, _, _ in chunks)
     large = tuple(chunk for chunk in chunks[1:] if 2 * chunk[0] >= most)

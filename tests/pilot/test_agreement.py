@@ -50,6 +50,23 @@ def test_texts_vectors_and_lists_have_measures_of_their_own(kind, fp32, same, ot
     assert agreement(reference, bad).refused
 
 
+@pytest.mark.parametrize(
+    ("fp32", "other", "share"),
+    [
+        (
+            "这部电影很好看演员也很出色。" * 10,
+            "这部电影很好看演员也很出色。" * 9 + "这部电影很难看演员也很出色。",
+            139 / 140,
+        ),
+        ("the film is good " * 100, "the film is good " * 99 + "the film is bad ", 399 / 400),
+    ],
+    ids=["no blanks", "many equal words"],
+)
+def test_one_word_of_a_long_text_is_one_difference(fp32, other, share):
+    found = agreement(pa.table({"translation": [fp32]}), pa.table({"translation": [other]}))
+    assert found.share == pytest.approx(share)
+
+
 def test_a_text_that_fails_in_one_alone_counts_as_a_difference():
     assert agreement(pa.table({"summary": ["a b"]}), pa.table({"summary": pa.array([None], pa.string())})).refused
 

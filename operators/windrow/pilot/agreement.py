@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,9 @@ __all__ = ["Agreement", "agreement"]
 
 LEAST_LABELS, MOST_SHIFT = 0.995, 0.01
 LEAST_WORDS, LEAST_COSINE, LEAST_LISTS = 0.98, 0.999, 0.99
+_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
+"""Thai, Lao, Burmese, Khmer, kana and Han: scripts that put no blanks between words."""
+_WORD = re.compile(f"[{_UNSPACED}]|[^\\s{_UNSPACED}]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +83,12 @@ def _mean(reference: pa.Table, other: pa.Table, alike: Callable[[Any, Any], floa
 
 
 def _alike(one: str, two: str) -> float:
-    """Return how alike two texts are word by word, 0 to 1."""
-    return difflib.SequenceMatcher(None, one.split(), two.split()).ratio()
+    """Return how alike two texts are word by word, 0 to 1; letter by letter in scripts without blanks.
+
+    >>> _alike("not a good film", "not a bad film"), _alike("不是好电影", "不是坏电影"), _alike("", "")
+    (0.75, 0.8, 1.0)
+    """
+    return difflib.SequenceMatcher(None, _WORD.findall(one), _WORD.findall(two), autojunk=False).ratio()
 
 
 def _cosine(one: list[float], two: list[float]) -> float:

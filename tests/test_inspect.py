@@ -3,6 +3,7 @@ import time
 from datetime import UTC, datetime
 
 import jsonschema
+import pyarrow as pa
 import pytest
 import yaml
 from pyarrow import parquet
@@ -15,6 +16,7 @@ from windrow.inspect import bundled_models, check_job, job_schema, plan_job
 from windrow.models import resolve
 from windrow.models.tokens import Tokens
 from windrow.pilot import rehearsal
+from windrow.pilot.timing import timed
 from windrow.tasks import TASKS
 
 README_JOB = """
@@ -109,6 +111,23 @@ def test_plan_counts_the_seconds_until_the_model_is_open(job, monkeypatch):
     facts = plan_job(job)
     assert facts["interval_s"][0] >= 1.5
     assert facts["estimated_s"] >= 1.5
+
+
+def test_plan_takes_fewer_texts_of_a_partition_with_long_ones(job_fields, home, tmp_path, monkeypatch):
+    rows = pa.table({"review_id": list(map(str, range(200))), "body": [f"good film {n} " * 40 for n in range(200)]})
+    parquet.write_table(rows, tmp_path / "long.parquet")
+    taken = []
+
+    def spied(task, engine, tokens, texts, limit_s):
+        taken.append(sum(len(text) for text in texts))
+        return timed(task, engine, tokens, texts, limit_s)
+
+    monkeypatch.setattr(rehearsal, "timed", spied)
+    monkeypatch.setattr(rehearsal, "_BYTES", 20_000)
+    source = {"path": str(tmp_path / "long.parquet"), "text": "body", "key": "review_id"}
+    facts = plan_job(Job(**{**job_fields, "source": source}))
+    assert facts["texts_to_score"] == 200
+    assert 10_000 <= taken[0] <= 40_000
 
 
 def test_plan_after_a_run_finds_nothing_left_to_score(job):

@@ -20,7 +20,8 @@ from windrow.tasks import build_task
 __all__ = ["measured"]
 
 REHEARSAL_S = 8.0
-_TEXTS, _SHARDS = 4096, 8
+_TEXTS, _SHARDS, _BYTES = 4096, 8, 64 << 20
+"""A sample has about so many texts, of so many shards, or fewer where these have more bytes."""
 _BYTES_BESIDE = 24
 """Of hash and offsets, for each text of a shard."""
 
@@ -59,7 +60,8 @@ def _sample(store: Store, manifest: Manifest) -> list[Any]:
     for shard in chosen:
         with store.opened(f"{manifest.ref.folder}/{shard.name}") as file:
             column = pa.ipc.open_file(file).read_all()["windrow_text"]
-        every = max(1, shard.texts * len(chosen) // _TEXTS)
+        fitting = min(_TEXTS, _BYTES * shard.texts // max(1, shard.size_bytes)) // len(chosen)
+        every = max(1, shard.texts // max(1, fitting))
         parts.append(column.take(pa.array(range(0, shard.texts, every))).to_pylist())
     longest = max(map(len, parts), default=0)
     return [part[place] for place in range(longest) for part in parts if place < len(part)]

@@ -25,7 +25,7 @@ from windrow.errors import ExportError
 from windrow.job import windrow_home
 from windrow.models.resolve import ResolvedModel
 
-__all__ = ["Export", "Format", "exported", "far_off", "is_near", "made_up"]
+__all__ = ["Export", "Format", "exported", "far_off", "is_near", "probes"]
 
 log = logging.getLogger("windrow")
 _VERSION = 4
@@ -107,16 +107,23 @@ def is_near(export: Export, run: Callable[[Any, Any], Any]) -> bool:
     """
     with np.load(export.answers) as kept:
         wanted = [kept[name] for name in kept.files]
-    found = [run(ids, mask) for ids, mask in made_up(export.vocabulary)]
+    found = [run(ids, mask) for ids, mask in probes(export.vocabulary)]
     return all(
         np.isfinite(have).all() and np.abs(have - want).max() <= _NEAR * np.abs(want).max()
         for have, want in zip(found, wanted, strict=True)
     )
 
 
-def made_up(vocabulary: int) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
-    """Return made-up token ids below `vocabulary` and their masks, of several shapes ``(rows, tokens)``."""
-    return [(ids.numpy(), mask.numpy()) for ids, mask in _probes(vocabulary)]
+def probes(vocabulary: int) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+    """Return made-up token ids below `vocabulary` and their masks, padded in part, of shapes ``(rows, tokens)``."""
+    seeded = torch.Generator().manual_seed(0)
+    made = []
+    for rows, tokens in _PROBES:
+        mask = np.ones((rows, tokens), dtype=np.int64)
+        for row in range(1, rows):
+            mask[row, tokens - 3 * row :] = 0
+        made.append((torch.randint(5, max(6, vocabulary), (rows, tokens), generator=seeded).numpy(), mask))
+    return made
 
 
 def far_off(model: ResolvedModel, form: Format) -> ExportError:
@@ -136,7 +143,7 @@ def _make(folder: Path, plan: EnginePlan, model: ResolvedModel, form: Format) ->
         "model": model.name,
     }
     encoder = _Encoder(loaded, plan.head)
-    whole = [_answer(encoder, *probe) for probe in _probes(facts["vocabulary"])]
+    whole = [_answer(encoder, *probe) for probe in probes(facts["vocabulary"])]
     if plan.head == "classify":
         shorten_last_layer(loaded)
     made = folder.with_name(f"making-{uuid.uuid4().hex[:12]}")
@@ -161,7 +168,8 @@ def _write(encoder: Any, facts: dict[str, Any], whole: list[Any], folder: Path, 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            form.write(encoder, _probes(facts["vocabulary"])[0], folder)
+            ids, mask = probes(facts["vocabulary"])[0]
+            form.write(encoder, (torch.from_numpy(ids), torch.from_numpy(mask)), folder)
         _compare(form.opened(folder / form.file), facts["vocabulary"], whole)
         np.savez(folder / _ANSWERS, *whole)
     except OSError:
@@ -191,26 +199,14 @@ class _Encoder(torch.nn.Module):
         return pooled_in_all_ways(made.last_hidden_state, attention_mask)
 
 
-def _probes(vocabulary: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Return made-up inputs of several shapes, padded in part."""
-    seeded = torch.Generator().manual_seed(0)
-    made = []
-    for rows, tokens in _PROBES:
-        mask = torch.ones((rows, tokens), dtype=torch.int64)
-        for row in range(1, rows):
-            mask[row, tokens - 3 * row :] = 0
-        made.append((torch.randint(5, max(6, vocabulary), (rows, tokens), generator=seeded), mask))
-    return made
-
-
-def _answer(encoder: Any, ids: torch.Tensor, mask: torch.Tensor) -> Any:
+def _answer(encoder: Any, ids: npt.NDArray[np.int64], mask: npt.NDArray[np.int64]) -> Any:
     with torch.inference_mode():
-        return encoder(ids, mask).float().numpy()
+        return encoder(torch.from_numpy(ids), torch.from_numpy(mask)).float().numpy()
 
 
 def _compare(run: Callable[[Any, Any], Any], vocabulary: int, expected: list[Any]) -> None:
     """Raise a `ValueError` if the export says something else than the model."""
-    for (ids, mask), wanted in zip(made_up(vocabulary), expected, strict=True):
+    for (ids, mask), wanted in zip(probes(vocabulary), expected, strict=True):
         found = run(ids, mask)
         if found.shape != wanted.shape or not np.allclose(found, wanted, atol=_TOLERANCE, rtol=_TOLERANCE):
             raise ValueError("its outputs differ from PyTorch's")

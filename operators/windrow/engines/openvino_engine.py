@@ -13,7 +13,7 @@ import numpy.typing as npt
 from windrow.engines.base import EnginePlan
 from windrow.engines.device import choose_precision, has_tiles
 from windrow.engines.exported_engine import ExportedEngine
-from windrow.engines.exports import far_off, is_near, made_up
+from windrow.engines.exports import far_off, is_near, probes
 from windrow.engines.openvino_export import import_openvino, openvino_format
 from windrow.engines.openvino_int8 import quantise
 from windrow.models.resolve import ResolvedModel
@@ -66,7 +66,7 @@ class OpenVinoEngine(ExportedEngine):
             "INFERENCE_NUM_THREADS": self.workers,
         }
         if self.plan.precision == "int8":
-            options["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = str(quantise(read, made_up(self.export.vocabulary)))
+            options["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = str(quantise(read, probes(self.export.vocabulary)))
         self.compiled: Any = core.compile_model(read, "CPU", options)
         self._idle: SimpleQueue[Any] = SimpleQueue()
         for _ in range(self.workers):

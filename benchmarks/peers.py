@@ -38,7 +38,7 @@ from pyarrow import parquet
 from benchmarks.machine import machine
 from benchmarks.pipeline import RESULTS, SETS, texts_of
 from windrow import Job, run
-from windrow.engines.device import granted_cores
+from windrow.engines.device import choose_precision, granted_cores
 from windrow.models import resolve
 
 BATCHES = (1, 8, 32, 64)
@@ -272,14 +272,14 @@ def main() -> None:
         "whole reviews": texts_of(SETS["whole reviews"], options.rows),
         "long documents": long_documents(options.rows // 5),
     }
-    results = {}
+    results, precisions = {}, [choose_precision("auto", "cpu"), "int8"]
     with tempfile.TemporaryDirectory() as place:
         out = Path(place)
         model = saved_model(out)
         for name, texts in sets.items():
             file = out / f"{name.replace(' ', '-')}.parquet"
             parquet.write_table(pa.table({"key": [f"{n:06d}" for n in range(len(texts))], "text": texts}), file)
-            results[f"{name} ({len(texts)})"] = compare(file, out, model, ["bf16", "int8"], options.repeats)
+            results[f"{name} ({len(texts)})"] = compare(file, out, model, precisions, options.repeats)
             print(json.dumps(results[f"{name} ({len(texts)})"]), flush=True)
     ray.shutdown()
     facts = machine()

@@ -59,9 +59,10 @@ def windrow_scorer(
 ) -> tuple[Callable[[list[str]], Any], Callable[[np.ndarray], float]]:
     """Return what infer does with the texts of a shard, the model resident, and the padding of lengths there."""
     task, tokens = build_task(job, model), Tokens(model)
-    chosen = candidates(task.head, device, "auto", precision, texts=10**6)[0]
+    chosen = candidates(task.head, device, "auto", precision, 10**6, model.config)[0]
     engine = open_first(EnginePlan(chosen.engine, task.head, device, precision, task.labels), model, "auto")
-    padding = functools.partial(padding_of, budget=engine.token_budget, workers=granted_cores())
+    of_padded = functools.partial(padding_of, budget=engine.token_budget, workers=granted_cores())
+    padding = (lambda _: 0.0) if chosen.engine == "native" else of_padded
     return lambda texts: task.score(task.prepare(texts, tokens), engine, tokens), padding
 
 

@@ -20,6 +20,6 @@ from windrow.engines import device
     ],
 )
 def test_bf16_is_taken_where_its_products_are_faster(flags, precision, monkeypatch):
-    monkeypatch.setattr(device, "_cpu_flags", lambda: frozenset(flags.split()))
+    monkeypatch.setattr(device, "cpu_flags", lambda: frozenset(flags.split()))
     assert device.choose_precision("auto", "cpu") == precision
     assert device.choose_precision("int8", "cpu") == "int8"

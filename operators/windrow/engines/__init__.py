@@ -6,6 +6,7 @@ import logging
 from dataclasses import replace
 from importlib import import_module
 
+from windrow.engines import native_library
 from windrow.engines.base import Decoding, Engine, EnginePlan, Outputs
 from windrow.engines.fitting import INSTALL, Candidate, candidates, is_installed
 from windrow.errors import ExportError, JobError, nearest
@@ -29,6 +30,7 @@ log = logging.getLogger("windrow")
 ENGINES = {
     "torch": "windrow.engines.torch_engine:TorchEngine",
     "openvino": "windrow.engines.openvino_engine:OpenVinoEngine",
+    "native": "windrow.engines.native_engine:NativeEngine",
     "onnxruntime": "windrow.engines.onnx_engine:OnnxEngine",
     "ctranslate2": "windrow.engines.ctranslate2_engine:CTranslate2Engine",
     "vllm": "windrow.engines.vllm_engine:VllmEngine",
@@ -54,6 +56,8 @@ def open_first(plan: EnginePlan, model: ResolvedModel, wanted: str) -> Engine:
     Raises:
         ExportError: The job names this engine, or its numerics are this engine's alone, and it cannot take the model.
     """
+    if plan.precision == "int8" and wanted == "auto" and plan.engine == "native" and is_installed("openvino"):
+        return _open_native(plan, model)
     if plan.precision == "int8":
         wanted = plan.engine  # nothing else would give the same predictions
     if wanted == "auto" and not is_installed(plan.engine):
@@ -74,8 +78,20 @@ def check_engine(name: str) -> None:
     if name not in {"auto", *ENGINES}:
         hint = nearest(name, ENGINES) or "."
         raise JobError(f"Unknown engine {name!r}{hint}", f"use one of: auto, {', '.join(ENGINES)}.")
+    if name == "native" and (lack := native_library.lacking()):
+        raise JobError(f"Engine 'native' cannot run here: {lack[0]}.", f"{lack[1]}.")
     if not is_installed(name):
         raise JobError(f"Engine {name!r} is not installed.", f"{INSTALL[name]}.")
+
+
+def _open_native(plan: EnginePlan, model: ResolvedModel) -> Engine:
+    """Load a model into our kernels; where these cannot run here, into OpenVINO, in int8 as well."""
+    try:
+        return open_engine(plan, model)
+    except (ExportError, JobError) as error:  # load may have run on another machine
+        log.warning("%s It runs in OpenVINO.", error.problem)
+        plan.note("native", "openvino", error.problem)
+        return open_engine(replace(plan, engine="openvino"), model)
 
 
 def _in_torch(plan: EnginePlan, why: str) -> EnginePlan:

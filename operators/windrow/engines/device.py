@@ -9,7 +9,7 @@ from pathlib import Path
 
 from windrow.engines.devices import lane_devices, named_devices
 
-__all__ = ["choose_device", "choose_precision", "granted_cores", "has_tiles"]
+__all__ = ["choose_device", "choose_precision", "cpu_flags", "granted_cores", "has_tiles"]
 
 
 @cache
@@ -66,7 +66,7 @@ def _has_nvidia() -> bool:
 
 def has_tiles() -> bool:
     """Tell whether this processor multiplies whole tiles (Intel's AMX): products are then some eight times as fast."""
-    return "amx_bf16" in _cpu_flags()
+    return "amx_bf16" in cpu_flags()
 
 
 def _cpu_has_bf16() -> bool:
@@ -75,13 +75,14 @@ def _cpu_has_bf16() -> bool:
     Intel's processors since Sapphire Rapids, told by AVX512-FP16, are fast in tiles alone; where a hypervisor hides
     these, bf16 products have 0.56 times the rate of fp32's (measured on two cores).
     """
-    flags = _cpu_flags()
+    flags = cpu_flags()
     without_tiles = "avx512_bf16" in flags and not {"GenuineIntel", "avx512_fp16"} <= flags
     return has_tiles() or without_tiles
 
 
 @cache
-def _cpu_flags() -> frozenset[str]:
+def cpu_flags() -> frozenset[str]:
+    """Return what this processor can, in Linux's words; empty where that is not told."""
     try:
         return frozenset(Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").split())
     except OSError:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import Any
 
-from windrow.engines.device import choose_precision
+from windrow.engines import native_library
+from windrow.engines.device import choose_precision, has_tiles
 from windrow.engines.devices import named_devices
 from windrow.errors import JobError
 
@@ -41,6 +43,7 @@ _ABLE = {
     "onnxruntime": _Able(frozenset({"cpu"}), frozenset({"fp32", "int8"}), _ENCODERS),
     "ctranslate2": _Able(frozenset({"cpu"}), frozenset({"fp32", "bf16", "int8"}), frozenset({"generate"})),
     "vllm": _Able(frozenset({"cuda"}), frozenset({"fp32", "bf16", "fp16"}), frozenset({"decode"})),
+    "native": _Able(frozenset({"cpu"}), frozenset({"int8"}), _ENCODERS),
     "torch": _Able(frozenset({"cpu", "cuda", "mps"}), frozenset({"fp32", "bf16", "fp16"})),
 }
 
@@ -53,7 +56,9 @@ class Candidate:
     precision: str
 
 
-def candidates(head: str, device: str, engine: str, precision: str, texts: int) -> list[Candidate]:
+def candidates(
+    head: str, device: str, engine: str, precision: str, texts: int, config: dict[str, Any] | None = None
+) -> list[Candidate]:
     """Return what fits the job, the rule's choice first; what comes after it has to prove itself by measurement.
 
     The rule depends on the texts of the partition, not on those left to score: so a killed run goes on as it began.
@@ -63,6 +68,7 @@ def candidates(head: str, device: str, engine: str, precision: str, texts: int) 
         engine: As in the job; ``auto`` or a name.
         precision: As in the job; ``auto`` or a numerics class.
         texts: Distinct texts of the partition.
+        config: The checkpoint's; `native` is only offered for one whose architecture it runs.
 
     Raises:
         JobError: The engine that the job names cannot run this head, device or precision.
@@ -70,7 +76,9 @@ def candidates(head: str, device: str, engine: str, precision: str, texts: int) 
     native = choose_precision("auto", device)
     asked = [precision] if precision != "auto" else list(dict.fromkeys([native, "int8", "fp32"]))
     engines = (
-        [engine] if engine != "auto" else _installed(head, device, native if precision == "auto" else precision, texts)
+        [engine]
+        if engine != "auto"
+        else _installed(head, device, native if precision == "auto" else precision, texts, config)
     )
     found = [Candidate(name, kind) for name in engines for kind in asked if _fits(name, head, device, kind)]
     if not found:
@@ -81,20 +89,30 @@ def candidates(head: str, device: str, engine: str, precision: str, texts: int) 
 
 
 def is_installed(engine: str) -> bool:
-    """Tell whether the package of an engine is there."""
+    """Tell whether the package of an engine is there, or what its kernels need."""
+    if engine == "native":
+        return native_library.lacking() is None
     return engine not in INSTALL or find_spec(engine) is not None
 
 
-def _installed(head: str, device: str, precision: str, texts: int) -> list[str]:
+def _installed(head: str, device: str, precision: str, texts: int, config: dict[str, Any] | None) -> list[str]:
     """Return the installed engines, the rule's choice first."""
     names = ["torch"]
     if device_kind(device) == "cpu" and head in _ENCODERS and is_installed("openvino"):
         names.insert(0 if texts >= OPENVINO_ABOVE_TEXTS else 1, "openvino")
     if device_kind(device) == "cpu" and head in _ENCODERS and is_installed("onnxruntime"):
         names.append("onnxruntime")
+    if device_kind(device) == "cpu" and head in _ENCODERS and is_installed("native") and _runs(config):
+        names.insert(0 if precision == "int8" and not has_tiles() else len(names), "native")
     if device_kind(device) == "cpu" and head == "generate" and is_installed("ctranslate2"):
         names.insert(0 if texts >= CTRANSLATE2_ABOVE_TEXTS and precision in {"fp32", "int8"} else 1, "ctranslate2")
     return names
+
+
+def _runs(config: dict[str, Any] | None) -> bool:
+    from windrow.engines.native_weights import unfit
+
+    return config is not None and not unfit(config)
 
 
 def device_kind(device: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -99,7 +99,7 @@ class TorchEngine:
         if isinstance(windows, Pixels):
             return self._seen(windows)
         if packed := self.packed:
-            return self._encoded(windows, lambda part, rows: packed.classify(packed.moved(part, rows)), pack_tokens)
+            return self._encoded(windows, lambda part, rows: packed.classify(packed.moved(part, rows)), self._cut)
         if self.plan.head == "next":
             return self._encoded(windows, self._next_logits)
         return self._encoded(windows, self._logits if windows.types is None else self._pair_logits)
@@ -112,7 +112,7 @@ class TorchEngine:
         """Return one vector a window, float32, shape ``(windows, size)``."""
         if packed := self.packed:
             return self._encoded(
-                windows, lambda part, rows: packed.embed(packed.moved(part, rows), pooling, unit), pack_tokens
+                windows, lambda part, rows: packed.embed(packed.moved(part, rows), pooling, unit), self._cut
             )
         return self._encoded(windows, partial(self._vectors, pooling=pooling, unit=unit))
 
@@ -211,6 +211,10 @@ class TorchEngine:
         self.packed = None
         del self.model
         self._empty_cache()
+
+    def _cut(self, lengths: np.ndarray, budget: int) -> Iterator[list[int]]:
+        """Make micro-batches of packed rows."""
+        return pack_tokens(lengths, budget)
 
     def _open_packed(self, wanted: bool | None) -> Packed | None:
         """Pack an encoder's rows where that is wanted and changes nothing; the token budget grows with it."""

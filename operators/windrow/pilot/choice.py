@@ -82,7 +82,7 @@ def choose(ask: Ask, sample: Callable[[int], list[str]], texts: int, size_bytes:
     """
     job = ask.job
     head = "decode" if ask.task.head == "generate" and not ask.model.is_seq2seq else ask.task.head
-    options = candidates(head, ask.device, job.engine, job.precision, texts)
+    options = candidates(head, ask.device, job.engine, job.precision, texts, ask.model.config)
     if len(options) == 1:
         return Choice(options[0].engine, options[0].precision, "nothing else fits the job")
     if ask.task.head not in _PILOTED:

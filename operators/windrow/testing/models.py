@@ -92,11 +92,15 @@ def make_tiny_tagger(
     labels: Sequence[str] = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC"),
     max_tokens: int = 512,
     seed: int = 0,
+    **settings: Any,
 ) -> Path:
-    """Write a BERT token classifier of two narrow layers with random weights, and its tokenizer; return the folder."""
+    """Write a BERT token classifier of two narrow layers with random weights, and its tokenizer; return the folder.
+
+    The settings are put into the configuration.
+    """
     from transformers import BertConfig, BertForTokenClassification
 
-    config = BertConfig(**_narrow(max_tokens), **_named(labels))
+    config = BertConfig(**{**_narrow(max_tokens), **_named(labels), **settings})
     return make_tiny_model(folder, BertForTokenClassification, config, make_word_tokenizer(words, max_tokens), seed)
 
 

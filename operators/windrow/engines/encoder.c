@@ -1,0 +1,502 @@
+/* Post-norm Transformer encoders (BERT and its like) in eight-bit products, on processors with AVX-512 VNNI.
+ *
+ * Rows lie one after another, without padding. One call runs on one core; callers run one call a core. States
+ * between layers, normalisation and softmax are fp32. What is multiplied is rounded as it comes: the weights by
+ * output channel, states by group of a token's channels (`group`), queries and keys by token and head, values by
+ * channel of a row, softmax's numerators to 1/255 of the largest. A row's outputs do not depend on its neighbours.
+ *
+ * Sources: vpdpbusd, Intel Intrinsics Guide; attention's rounding after Zhang et al. 2025, "SageAttention".
+ */
+#include <immintrin.h>
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#define ROWS 12   /* of states in registers: 12 x 2 accumulators, 2 of weights, some of states */
+#define PANEL 32  /* outputs in registers: 2 vectors of 16 */
+#define SHARED 64 /* keys whose shares are packed together */
+#define BLOCK 96  /* rows of states that go through the feed-forward layers together: they stay in L2 */
+#define INLINE static inline __attribute__((always_inline))
+
+typedef struct {
+    int32_t inputs, outputs, group;
+    const int8_t* weights;  /* [outputs / 32][inputs / 4][32][4] */
+    const int32_t* offsets; /* [inputs / group][outputs]: -128 times the sum of a group's weights */
+    const float* scales;    /* [outputs] */
+    const float* bias;      /* [outputs] */
+    const float* ease;      /* [inputs]: multiplies the states before they are rounded */
+} Product;
+
+typedef struct {
+    const float *weight, *bias;
+    float epsilon;
+} Norm;
+
+typedef struct {
+    Product query, key, value, mixed, inner, outer;
+    Norm attended, put_out; /* after attention, and after the feed-forward layers */
+} Layer;
+
+typedef struct {
+    const float* words;  /* [vocabulary][hidden] */
+    const float* places; /* [positions][hidden]: what is added to a token's row for where it stands */
+    Norm embedded;
+    const Layer* layers;
+    int32_t count, heads;
+} Encoder;
+
+/* Dots of `rows` (a constant of at most 12) rows of unsigned bytes with a panel of signed ones. The sums start from
+ * first and second, stay in registers (arrays would not), and go to finish(row, outputs 0 to 15, outputs 16 to 31). */
+#define DOTS(rows, x, stride, weights, depth, first, second, finish)                                                   \
+    do {                                                                                                               \
+        enum { rows_ = rows };                                                                                         \
+        const ptrdiff_t stride_ = stride, depth_ = depth;                                                              \
+        const uint8_t *x0_ = (x), *x3_ = x0_ + 3 * stride_, *x6_ = x0_ + 6 * stride_, *x9_ = x0_ + 9 * stride_;        \
+        const int8_t* w_ = (weights);                                                                                  \
+        __m512i low0 = first, high0 = second, low1 = low0, high1 = high0, low2 = low0, high2 = high0;                  \
+        __m512i low3 = low0, high3 = high0, low4 = low0, high4 = high0, low5 = low0, high5 = high0;                    \
+        __m512i low6 = low0, high6 = high0, low7 = low0, high7 = high0, low8 = low0, high8 = high0;                    \
+        __m512i low9 = low0, high9 = high0, low10 = low0, high10 = high0, low11 = low0, high11 = high0;                \
+        for (ptrdiff_t k_ = 0; k_ < depth_; k_ += 4, w_ += 4 * PANEL) {                                                \
+            const __m512i w0 = _mm512_loadu_si512(w_), w1 = _mm512_loadu_si512(w_ + 64);                               \
+            STEP(0, x0_, 0)                                                                                            \
+            STEP(1, x0_, 1) STEP(2, x0_, 2) STEP(3, x3_, 0) STEP(4, x3_, 1) STEP(5, x3_, 2) STEP(6, x6_, 0)            \
+                STEP(7, x6_, 1) STEP(8, x6_, 2) STEP(9, x9_, 0) STEP(10, x9_, 1) STEP(11, x9_, 2) x0_ += 4,            \
+                x3_ += 4, x6_ += 4, x9_ += 4;                                                                          \
+        }                                                                                                              \
+        FINISH(0, finish)                                                                                              \
+        FINISH(1, finish) FINISH(2, finish) FINISH(3, finish) FINISH(4, finish) FINISH(5, finish) FINISH(6, finish)    \
+            FINISH(7, finish) FINISH(8, finish) FINISH(9, finish) FINISH(10, finish) FINISH(11, finish)                \
+    } while (0)
+/* In place: compilers, left to themselves, copy the sums around or keep them in memory. */
+#define TIMES(sum, x, w) __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(x), "v"(w))
+#define STEP(r, base, times)                                                                                           \
+    if (r < rows_) {                                                                                                   \
+        const __m512i v = broadcast(base + times * stride_);                                                           \
+        TIMES(low##r, v, w0);                                                                                          \
+        TIMES(high##r, v, w1);                                                                                         \
+    }
+#define FINISH(r, finish)                                                                                              \
+    if (r < rows_) finish(r, low##r, high##r);
+
+INLINE __m512i broadcast(const uint8_t* four) {
+    int32_t bits;
+    memcpy(&bits, four, 4);
+    return _mm512_set1_epi32(bits);
+}
+
+/* x times the normal distribution's share below x; off by 6e-5 at most (a minimax fit of erf on [-4.2, 4.2]). */
+INLINE __m512 gelu(__m512 x) {
+    static const float c[9] = {3.98581624e-01f,  -6.57551587e-02f, 9.44994017e-03f,  -9.99495620e-04f, 7.55417204e-05f,
+                               -3.92555285e-06f, 1.31914163e-07f,  -2.56117705e-09f, 2.16862483e-11f};
+    const __m512 half = _mm512_set1_ps(0.5f), top = _mm512_set1_ps(4.2f), bottom = _mm512_set1_ps(-4.2f);
+    const __m512 t = _mm512_max_ps(_mm512_min_ps(x, top), bottom), square = _mm512_mul_ps(t, t);
+    __m512 p = _mm512_set1_ps(c[8]);
+#pragma GCC unroll 8
+    for (int i = 7; i >= 0; i--) p = _mm512_fmadd_ps(p, square, _mm512_set1_ps(c[i]));
+    return _mm512_mul_ps(x, _mm512_fmadd_ps(p, t, half));
+}
+
+INLINE void keep(float* place, __m512i sums, __m512 steps, int is_first) {
+    const __m512 made = _mm512_cvtepi32_ps(sums);
+    _mm512_store_ps(place, is_first ? _mm512_mul_ps(made, steps) : _mm512_fmadd_ps(made, steps, _mm512_load_ps(place)));
+}
+
+#define KEEP(r, low, high)                                                                                             \
+    do {                                                                                                               \
+        const __m512 steps_ = _mm512_set1_ps(scales[r * groups + g]);                                                  \
+        keep(kept + r * PANEL, low, steps_, !g);                                                                       \
+        keep(kept + r * PANEL + 16, high, steps_, !g);                                                                 \
+    } while (0)
+#define TILE(rows)                                                                                                     \
+    for (int g = 0; g < groups; g++) {                                                                                 \
+        const int32_t* offsets = p->offsets + (ptrdiff_t)g * p->outputs + first;                                       \
+        DOTS(rows, x + g * p->group, p->inputs, w + (ptrdiff_t)g * p->group * PANEL, p->group,                         \
+             _mm512_loadu_si512(offsets), _mm512_loadu_si512(offsets + 16), KEEP);                                     \
+    }
+
+#define EACH(call)                                                                                                     \
+    switch (rows) {                                                                                                    \
+        case 1:                                                                                                        \
+            call(1);                                                                                                   \
+            break;                                                                                                     \
+        case 2:                                                                                                        \
+            call(2);                                                                                                   \
+            break;                                                                                                     \
+        case 3:                                                                                                        \
+            call(3);                                                                                                   \
+            break;                                                                                                     \
+        case 4:                                                                                                        \
+            call(4);                                                                                                   \
+            break;                                                                                                     \
+        case 5:                                                                                                        \
+            call(5);                                                                                                   \
+            break;                                                                                                     \
+        case 6:                                                                                                        \
+            call(6);                                                                                                   \
+            break;                                                                                                     \
+        case 7:                                                                                                        \
+            call(7);                                                                                                   \
+            break;                                                                                                     \
+        case 8:                                                                                                        \
+            call(8);                                                                                                   \
+            break;                                                                                                     \
+        case 9:                                                                                                        \
+            call(9);                                                                                                   \
+            break;                                                                                                     \
+        case 10:                                                                                                       \
+            call(10);                                                                                                  \
+            break;                                                                                                     \
+        case 11:                                                                                                       \
+            call(11);                                                                                                  \
+            break;                                                                                                     \
+        default:                                                                                                       \
+            call(12);                                                                                                  \
+    }
+
+static void tile(int rows, const Product* p, int first, const uint8_t* x, const float* scales, float* out,
+                 ptrdiff_t stride, int is_activated) {
+    const int groups = p->inputs / p->group;
+    const int8_t* w = p->weights + (ptrdiff_t)first * p->inputs;
+    float kept[ROWS * PANEL] __attribute__((aligned(64)));
+    EACH(TILE)
+    for (int i = 0; i < PANEL; i += 16) {
+        const __m512 s = _mm512_loadu_ps(p->scales + first + i), b = _mm512_loadu_ps(p->bias + first + i);
+        for (int r = 0; r < rows; r++) {
+            const __m512 made = _mm512_fmadd_ps(_mm512_load_ps(kept + r * PANEL + i), s, b);
+            _mm512_storeu_ps(out + r * stride + i, is_activated ? gelu(made) : made);
+        }
+    }
+}
+
+/* Outputs [first, last) of all rows; the first lies at `out`. */
+static void multiply(const Product* p, int rows, const uint8_t* x, const float* scales, int first, int last, float* out,
+                     ptrdiff_t stride, int is_activated) {
+    const int groups = p->inputs / p->group;
+    for (int n = first; n < last; n += PANEL)
+        for (int r = 0; r < rows; r += ROWS) {
+            const int here = rows - r < ROWS ? rows - r : ROWS;
+            tile(here, p, n, x + (ptrdiff_t)r * p->inputs, scales + (ptrdiff_t)r * groups, out + r * stride + n - first,
+                 stride, is_activated);
+        }
+}
+
+/* Round `count` numbers to bytes, 128 for zero; return what one step is worth. */
+INLINE float rounded(const float* x, const float* ease, int count, uint8_t* out) {
+    __m512 most = _mm512_setzero_ps();
+    for (int i = 0; i < count; i += 16) {
+        __m512 v = _mm512_loadu_ps(x + i);
+        if (ease) v = _mm512_mul_ps(v, _mm512_loadu_ps(ease + i));
+        most = _mm512_max_ps(most, _mm512_abs_ps(v));
+    }
+    const float largest = _mm512_reduce_max_ps(most);
+    const __m512 steps = _mm512_set1_ps(largest > 0 ? 127 / largest : 0);
+    for (int i = 0; i < count; i += 16) {
+        __m512 v = _mm512_loadu_ps(x + i);
+        if (ease) v = _mm512_mul_ps(v, _mm512_loadu_ps(ease + i));
+        const __m512i whole = _mm512_cvtps_epi32(_mm512_mul_ps(v, steps));
+        _mm_storeu_si128((__m128i*)(out + i), _mm512_cvtepi32_epi8(_mm512_add_epi32(whole, _mm512_set1_epi32(128))));
+    }
+    return largest / 127;
+}
+
+static void round_states(const Product* p, int rows, const float* x, uint8_t* out, float* scales) {
+    const int groups = p->inputs / p->group;
+    for (int r = 0; r < rows; r++)
+        for (int g = 0; g < groups; g++) {
+            const ptrdiff_t place = (ptrdiff_t)r * p->inputs + g * p->group;
+            scales[(ptrdiff_t)r * groups + g] = rounded(x + place, p->ease + g * p->group, p->group, out + place);
+        }
+}
+
+/* states = normalised(states + more) */
+static void add_and_normalise(int rows, int size, float* states, const float* more, const Norm* norm) {
+    for (int r = 0; r < rows; r++, states += size, more += size) {
+        __m512 sum = _mm512_setzero_ps(), squares = _mm512_setzero_ps();
+        for (int i = 0; i < size; i += 16) {
+            const __m512 v = _mm512_add_ps(_mm512_loadu_ps(states + i), _mm512_loadu_ps(more + i));
+            _mm512_storeu_ps(states + i, v);
+            sum = _mm512_add_ps(sum, v);
+        }
+        const __m512 mean = _mm512_set1_ps(_mm512_reduce_add_ps(sum) / size);
+        for (int i = 0; i < size; i += 16) {
+            const __m512 v = _mm512_sub_ps(_mm512_loadu_ps(states + i), mean);
+            squares = _mm512_fmadd_ps(v, v, squares);
+        }
+        const __m512 spread = _mm512_set1_ps(1 / sqrtf(_mm512_reduce_add_ps(squares) / size + norm->epsilon));
+        for (int i = 0; i < size; i += 16) {
+            const __m512 v = _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(states + i), mean), spread);
+            _mm512_storeu_ps(states + i,
+                             _mm512_fmadd_ps(v, _mm512_loadu_ps(norm->weight + i), _mm512_loadu_ps(norm->bias + i)));
+        }
+    }
+}
+
+/* 2 to the power of x, rounded, for x from -20 (what is less counts as that) to 100; off by 1e-4 of its value. */
+INLINE __m512i power_of_two(__m512 x) {
+    const __m512 shift = _mm512_set1_ps(12582912.0f); /* 1.5 times 2 to the power of 23: no places after the point */
+    x = _mm512_max_ps(x, _mm512_set1_ps(-20));
+    const __m512 t = _mm512_add_ps(x, shift), f = _mm512_sub_ps(x, _mm512_sub_ps(t, shift));
+    __m512 p = _mm512_fmadd_ps(f, _mm512_set1_ps(0.0551717746f), _mm512_set1_ps(0.242611372f));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0.69326097f));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0.999928027f));
+    const __m512i bits = _mm512_add_epi32(_mm512_castps_si512(p), _mm512_slli_epi32(_mm512_castps_si512(t), 23));
+    return _mm512_cvtps_epi32(_mm512_castsi512_ps(bits));
+}
+
+/* What attention needs of one head; `room` is the longest row's tokens, rounded up to SHARED. */
+typedef struct {
+    float *query, *key, *value; /* [tokens][size] */
+    uint8_t* asked;             /* [ROWS][size] */
+    int8_t* keys;               /* [room / 32][size / 4][32][4] */
+    int32_t* offsets;           /* [room] */
+    float* steps;               /* [room] */
+    int8_t* values;             /* [size / 32][room / 4][32][4] */
+    float* value_steps;         /* [size] */
+    float* scores;              /* [ROWS][room] */
+    uint8_t* shares;            /* [ROWS][room] */
+} Head;
+
+static void pack_keys(const Head* h, const float* key, int tokens, int room, int size) {
+    uint8_t bytes[256];
+    for (int t = 0; t < room; t++) {
+        int8_t* to = h->keys + (ptrdiff_t)(t / PANEL) * size * PANEL + t % PANEL * 4;
+        if (t >= tokens) {
+            for (int d = 0; d < size; d += 4) memset(to + d * PANEL, 0, 4);
+            h->steps[t] = 0, h->offsets[t] = 0;
+            continue;
+        }
+        h->steps[t] = rounded(key + (ptrdiff_t)t * size, NULL, size, bytes);
+        __m512i sum = _mm512_setzero_si512();
+        for (int d = 0; d < size; d += 16)
+            sum = _mm512_add_epi32(sum, _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)(bytes + d))));
+        h->offsets[t] = -128 * (_mm512_reduce_add_epi32(sum) - 128 * size);
+        for (int d = 0; d < size; d += 4) {
+            uint32_t four;
+            memcpy(&four, bytes + d, 4);
+            four ^= 0x80808080u;
+            memcpy(to + d * PANEL, &four, 4);
+        }
+    }
+}
+
+static void pack_values(const Head* h, const float* value, int tokens, int room, int size) {
+    for (int d = 0; d < size; d += 16) {
+        __m512 most = _mm512_setzero_ps();
+        for (int t = 0; t < tokens; t++)
+            most = _mm512_max_ps(most, _mm512_abs_ps(_mm512_loadu_ps(value + (ptrdiff_t)t * size + d)));
+        const __mmask16 some = _mm512_cmp_ps_mask(most, _mm512_setzero_ps(), _CMP_GT_OQ);
+        const __m512 steps = _mm512_maskz_div_ps(some, _mm512_set1_ps(127), most);
+        _mm512_storeu_ps(h->value_steps + d, _mm512_mul_ps(most, _mm512_set1_ps(1.0f / 127)));
+        int8_t* to = h->values + (ptrdiff_t)(d / PANEL) * room * PANEL + d % PANEL * 4;
+        for (int t = 0; t < room; t += 4) {
+            __m512i four = _mm512_setzero_si512();
+#pragma GCC unroll 4
+            for (int i = 3; i >= 0; i--) {
+                four = _mm512_slli_epi32(four, 8);
+                if (t + i < tokens) {
+                    const __m512 v = _mm512_loadu_ps(value + (ptrdiff_t)(t + i) * size + d);
+                    const __m512i byte = _mm512_cvtps_epi32(_mm512_mul_ps(v, steps));
+                    four = _mm512_or_si512(four, _mm512_and_si512(byte, _mm512_set1_epi32(255)));
+                }
+            }
+            /* packing shares puts four of 16 tokens beside four of each of the next three 16 */
+            const int block = t / SHARED * SHARED, quad = t % SHARED / 4;
+            _mm512_storeu_si512(to + (ptrdiff_t)(block + (quad % 4 * 4 + quad / 4) * 4) * PANEL, four);
+        }
+    }
+}
+
+#define SCORE(r, low, high)                                                                                            \
+    do {                                                                                                               \
+        float* place_ = h->scores + r * room + n;                                                                      \
+        _mm512_storeu_ps(place_, _mm512_mul_ps(_mm512_cvtepi32_ps(low), s0));                                          \
+        _mm512_storeu_ps(place_ + 16, _mm512_mul_ps(_mm512_cvtepi32_ps(high), s1));                                    \
+    } while (0)
+#define MIX(r, low, high)                                                                                              \
+    do {                                                                                                               \
+        const __m512 part_ = _mm512_set1_ps(parts[r]);                                                                 \
+        float* place_ = out + r * stride + d;                                                                          \
+        _mm512_storeu_ps(place_, _mm512_mul_ps(_mm512_cvtepi32_ps(low), _mm512_mul_ps(part_, s0)));                    \
+        _mm512_storeu_ps(place_ + 16, _mm512_mul_ps(_mm512_cvtepi32_ps(high), _mm512_mul_ps(part_, s1)));              \
+    } while (0)
+#define SCORES(rows)                                                                                                   \
+    for (int n = 0; n < tokens; n += PANEL) {                                                                          \
+        const __m512 s0 = _mm512_loadu_ps(h->steps + n), s1 = _mm512_loadu_ps(h->steps + n + 16);                      \
+        DOTS(rows, h->asked, size, h->keys + (ptrdiff_t)n * size, size, _mm512_loadu_si512(h->offsets + n),            \
+             _mm512_loadu_si512(h->offsets + n + 16), SCORE);                                                          \
+    }
+#define MIXES(rows)                                                                                                    \
+    for (int d = 0; d < size; d += PANEL) {                                                                            \
+        const __m512 s0 = _mm512_loadu_ps(h->value_steps + d), s1 = _mm512_loadu_ps(h->value_steps + d + 16);          \
+        DOTS(rows, h->shares, room, h->values + (ptrdiff_t)d * room, room, _mm512_setzero_si512(),                     \
+             _mm512_setzero_si512(), MIX);                                                                             \
+    }
+
+static void attend(int rows, const Head* h, const float* query, float scale, int tokens, int room, int size, float* out,
+                   ptrdiff_t stride) {
+    float asked_steps[ROWS], parts[ROWS];
+    for (int r = 0; r < rows; r++)
+        asked_steps[r] = scale * rounded(query + (ptrdiff_t)r * size, NULL, size, h->asked + r * size);
+    EACH(SCORES)
+    for (int r = 0; r < rows; r++) {
+        float* scores = h->scores + r * room;
+        const int end = (tokens + 15) / 16 * 16;
+        for (int n = tokens; n < end; n++) scores[n] = -1e30f;
+        __m512 most = _mm512_set1_ps(-1e30f);
+        for (int n = 0; n < end; n += 16) most = _mm512_max_ps(most, _mm512_loadu_ps(scores + n));
+        /* the largest becomes 255 */
+        const __m512 step = _mm512_set1_ps(asked_steps[r]);
+        const __m512 top = _mm512_set1_ps(_mm512_reduce_max_ps(most) * asked_steps[r] - 7.9943534f);
+        __m512i sum = _mm512_setzero_si512();
+        for (int n = 0; n < room; n += SHARED) {
+            __m512i whole[4];
+#pragma GCC unroll 4
+            for (int i = 0; i < 4; i++) {
+                const int at = n + 16 * i;
+                whole[i] = at < end ? power_of_two(_mm512_fmsub_ps(_mm512_loadu_ps(scores + at), step, top))
+                                    : _mm512_setzero_si512();
+            }
+            const __m512i packed =
+                _mm512_packus_epi16(_mm512_packus_epi32(whole[0], whole[1]), _mm512_packus_epi32(whole[2], whole[3]));
+            sum = _mm512_dpbusd_epi32(sum, packed, _mm512_set1_epi8(1));
+            _mm512_storeu_si512(h->shares + r * room + n, packed);
+        }
+        parts[r] = 1 / (float)_mm512_reduce_add_epi32(sum);
+    }
+    EACH(MIXES)
+}
+
+static void* cut(uint8_t** from, size_t bytes) {
+    void* start = *from;
+    *from += (bytes + 63) / 64 * 64;
+    return start;
+}
+
+/* What one call needs beside the states. */
+typedef struct {
+    uint8_t* bytes;       /* [tokens][hidden]: the states, rounded */
+    float* steps;         /* [tokens][groups] */
+    float* firsts;        /* [rows][hidden]: the states of first tokens, and these rounded */
+    uint8_t* first_bytes; /* [rows][hidden] */
+    float* first_steps;   /* [rows][groups] */
+    float* mixed;         /* [tokens][hidden]: what attention made */
+    uint8_t* block_bytes; /* [BLOCK][hidden] */
+    float* block_steps;   /* [BLOCK][groups] */
+    float* put_out;       /* [BLOCK][hidden] */
+    float* raw;           /* [BLOCK][group of the inner states] */
+    uint8_t* inner_bytes; /* [BLOCK][inner] */
+    float* inner_steps;   /* [BLOCK][groups of the inner states] */
+    Head head;
+} Scratch;
+
+/* Lay out scratch memory from `start`, which lies on 64 bytes; return its end. */
+static uint8_t* lay_out(Scratch* s, const Encoder* e, size_t tokens, size_t rows, size_t longest, uint8_t* start) {
+    const Layer* l = e->layers;
+    const size_t hidden = l->query.inputs, groups = hidden / l->query.group, size = hidden / e->heads;
+    const size_t inner = l->outer.inputs, width = l->outer.group, room = (longest + SHARED - 1) / SHARED * SHARED;
+    s->bytes = cut(&start, tokens * hidden);
+    s->steps = cut(&start, tokens * groups * sizeof(float));
+    s->firsts = cut(&start, rows * hidden * sizeof(float));
+    s->first_bytes = cut(&start, rows * hidden);
+    s->first_steps = cut(&start, rows * groups * sizeof(float));
+    s->mixed = cut(&start, tokens * hidden * sizeof(float));
+    s->block_bytes = cut(&start, BLOCK * hidden);
+    s->block_steps = cut(&start, BLOCK * groups * sizeof(float));
+    s->put_out = cut(&start, BLOCK * hidden * sizeof(float));
+    s->raw = cut(&start, BLOCK * width * sizeof(float));
+    s->inner_bytes = cut(&start, BLOCK * inner);
+    s->inner_steps = cut(&start, BLOCK * (inner / width) * sizeof(float));
+    s->head.query = cut(&start, tokens * size * sizeof(float));
+    s->head.key = cut(&start, tokens * size * sizeof(float));
+    s->head.value = cut(&start, tokens * size * sizeof(float));
+    s->head.asked = cut(&start, ROWS * size);
+    s->head.keys = cut(&start, room * size);
+    s->head.offsets = cut(&start, room * sizeof(int32_t));
+    s->head.steps = cut(&start, room * sizeof(float));
+    s->head.values = cut(&start, room * size);
+    s->head.value_steps = cut(&start, size * sizeof(float));
+    s->head.scores = cut(&start, ROWS * room * sizeof(float));
+    s->head.shares = cut(&start, ROWS * room);
+    return start;
+}
+
+static void attend_all(const Scratch* s, const Layer* l, int heads, int rows, const int32_t* bounds, int is_short) {
+    const int hidden = l->query.inputs, size = hidden / heads, tokens = bounds[rows];
+    const float scale = 1.44269504f / sqrtf((float)size); /* softmax is of base 2 here */
+    const Head* h = &s->head;
+    for (int d = 0; d < hidden; d += size) {
+        if (is_short)
+            multiply(&l->query, rows, s->first_bytes, s->first_steps, d, d + size, h->query, size, 0);
+        else
+            multiply(&l->query, tokens, s->bytes, s->steps, d, d + size, h->query, size, 0);
+        multiply(&l->key, tokens, s->bytes, s->steps, d, d + size, h->key, size, 0);
+        multiply(&l->value, tokens, s->bytes, s->steps, d, d + size, h->value, size, 0);
+        for (int r = 0; r < rows; r++) {
+            const int start = bounds[r], here = bounds[r + 1] - start, room = (here + SHARED - 1) / SHARED * SHARED;
+            const int from = is_short ? r : start, to = is_short ? r + 1 : start + here;
+            pack_keys(h, h->key + (ptrdiff_t)start * size, here, room, size);
+            pack_values(h, h->value + (ptrdiff_t)start * size, here, room, size);
+            for (int q = from; q < to; q += ROWS)
+                attend(to - q < ROWS ? to - q : ROWS, h, h->query + (ptrdiff_t)q * size, scale, here, room, size,
+                       s->mixed + (ptrdiff_t)q * hidden + d, hidden);
+        }
+    }
+}
+
+static void feed_forward(const Scratch* s, const Layer* l, int rows, float* states, const float* mixed) {
+    const int hidden = l->query.inputs, inner = l->outer.inputs, width = l->outer.group, groups = inner / width;
+    round_states(&l->mixed, rows, mixed, s->block_bytes, s->block_steps);
+    multiply(&l->mixed, rows, s->block_bytes, s->block_steps, 0, hidden, s->put_out, hidden, 0);
+    add_and_normalise(rows, hidden, states, s->put_out, &l->attended);
+    round_states(&l->inner, rows, states, s->block_bytes, s->block_steps);
+    for (int g = 0; g < groups; g++) {
+        multiply(&l->inner, rows, s->block_bytes, s->block_steps, g * width, (g + 1) * width, s->raw, width, 1);
+        for (int r = 0; r < rows; r++)
+            s->inner_steps[r * groups + g] = rounded(s->raw + r * width, l->outer.ease + g * width, width,
+                                                     s->inner_bytes + (ptrdiff_t)r * inner + g * width);
+    }
+    multiply(&l->outer, rows, s->inner_bytes, s->inner_steps, 0, hidden, s->put_out, hidden, 0);
+    add_and_normalise(rows, hidden, states, s->put_out, &l->put_out);
+}
+
+/* Bytes of scratch memory for so many tokens and rows at once, of which the longest has `longest` tokens. */
+size_t windrow_scratch(const Encoder* e, int tokens, int rows, int longest) {
+    Scratch s;
+    return (size_t)lay_out(&s, e, tokens, rows, longest, (uint8_t*)64);
+}
+
+/* Write the last layer's states of all tokens into `states` [tokens][hidden]; row r's tokens are bounds[r] to
+ * bounds[r + 1]. With `first_only`, the last layer is run for each row's first token alone, and the states of these
+ * lie at the start. */
+void windrow_encode(const Encoder* e, int rows, const int32_t* bounds, const int64_t* ids, const int64_t* positions,
+                    int first_only, float* states, uint8_t* memory) {
+    const int hidden = e->layers->query.inputs, tokens = bounds[rows];
+    const int groups = hidden / e->layers->query.group;
+    int longest = 1;
+    for (int r = 0; r < rows; r++) longest = bounds[r + 1] - bounds[r] > longest ? bounds[r + 1] - bounds[r] : longest;
+    Scratch s;
+    lay_out(&s, e, tokens, rows, longest, memory + (64 - (uintptr_t)memory % 64) % 64);
+    for (int t = 0; t < tokens; t++) {
+        memcpy(states + (ptrdiff_t)t * hidden, e->words + ids[t] * hidden, hidden * sizeof(float));
+        add_and_normalise(1, hidden, states + (ptrdiff_t)t * hidden, e->places + positions[t] * hidden, &e->embedded);
+    }
+    for (const Layer* l = e->layers; l < e->layers + e->count; l++) {
+        const int is_short = first_only && l == e->layers + e->count - 1, asking = is_short ? rows : tokens;
+        round_states(&l->query, tokens, states, s.bytes, s.steps);
+        if (is_short) {
+            for (int r = 0; r < rows; r++) {
+                const ptrdiff_t first = bounds[r];
+                memcpy(s.firsts + (ptrdiff_t)r * hidden, states + first * hidden, hidden * sizeof(float));
+                memcpy(s.first_bytes + (ptrdiff_t)r * hidden, s.bytes + first * hidden, hidden);
+                memcpy(s.first_steps + (ptrdiff_t)r * groups, s.steps + first * groups, groups * sizeof(float));
+            }
+            memcpy(states, s.firsts, (size_t)rows * hidden * sizeof(float));
+        }
+        attend_all(&s, l, e->heads, rows, bounds, is_short);
+        for (int b = 0; b < asking; b += BLOCK)
+            feed_forward(&s, l, asking - b < BLOCK ? asking - b : BLOCK, states + (ptrdiff_t)b * hidden,
+                         s.mixed + (ptrdiff_t)b * hidden);
+    }
+}

@@ -1,0 +1,229 @@
+"""A checkpoint's encoder as engine ``native``'s kernels read it: int8 weights by panels, the rest in fp32."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from windrow.engines.first_token import FirstTokenLayer
+from windrow.engines.openvino_int8 import balance, group_size, rounded
+
+__all__ = ["KINDS", "Encoder", "packed_encoder", "release_layers", "unfit"]
+
+KINDS = frozenset({"bert", "camembert", "distilbert", "electra", "roberta", "xlm-roberta"})
+_PANEL, _FOUR, _LARGEST_HEAD = 32, 4, 256
+_ZERO = 128
+"""The unsigned byte that stands for zero in the states."""
+_SIZES = {"hidden": ("hidden_size", "dim"), "inner": ("intermediate_size", "hidden_dim")}
+_HEADS = ("num_attention_heads", "n_heads")
+
+Floats = npt.NDArray[np.float32]
+
+
+class _Product(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_int32) for name in ("inputs", "outputs", "group")),
+        *((name, ctypes.c_void_p) for name in ("weights", "offsets", "scales", "bias", "ease")),
+    ]
+
+
+class _Norm(ctypes.Structure):
+    _fields_ = [("weight", ctypes.c_void_p), ("bias", ctypes.c_void_p), ("epsilon", ctypes.c_float)]
+
+
+class _Layer(ctypes.Structure):
+    _fields_ = [
+        *((name, _Product) for name in ("query", "key", "value", "mixed", "inner", "outer")),
+        *((name, _Norm) for name in ("attended", "put_out")),
+    ]
+
+
+class Encoder(ctypes.Structure):
+    """The kernels' view of an encoder.
+
+    Attributes:
+        kept: The arrays that it points to.
+        size: Channels of a state.
+        positions: Rows of the table of positions.
+    """
+
+    _fields_ = [
+        ("words", ctypes.c_void_p),
+        ("places", ctypes.c_void_p),
+        ("embedded", _Norm),
+        ("layers", ctypes.POINTER(_Layer)),
+        ("count", ctypes.c_int32),
+        ("heads", ctypes.c_int32),
+    ]
+    kept: list[Any]
+    size: int
+    positions: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """The modules of one layer, by what they do; `query`, `key` and `value` read the same states."""
+
+    query: Any
+    key: Any
+    value: Any
+    mixed: Any
+    attended: Any
+    inner: Any
+    outer: Any
+    put_out: Any
+
+
+def unfit(config: dict[str, Any]) -> str:
+    """Return why a checkpoint's encoder is not one that the kernels run; empty if it is.
+
+    >>> unfit({"model_type": "bert", "hidden_size": 384, "num_attention_heads": 12, "intermediate_size": 1536,
+    ...        "hidden_act": "gelu"})
+    ''
+    >>> unfit({"model_type": "deberta-v2"})
+    'models of type deberta-v2 are not among those that it runs'
+    """
+    kind = str(config.get("model_type"))
+    if kind not in KINDS:
+        return f"models of type {kind} are not among those that it runs"
+    hidden, inner = (_first(config, names) for names in _SIZES.values())
+    heads = _first(config, _HEADS) or 1
+    size = hidden // heads
+    if not hidden or not inner or hidden % heads or hidden % _PANEL or inner % _PANEL:
+        return f"sizes {hidden} and {inner} are no multiples of {_PANEL}"
+    if size % _PANEL or size > _LARGEST_HEAD:
+        return f"heads of size {size} are no multiple of {_PANEL} up to {_LARGEST_HEAD}"
+    if group_size([hidden, inner]) % _PANEL:
+        return f"sizes {hidden} and {inner} have no common part of {_PANEL}"
+    if (activation := config.get("hidden_act", config.get("activation", "gelu"))) != "gelu":
+        return f"its activation is {activation}, not gelu"
+    if config.get("position_embedding_type", "absolute") != "absolute" or config.get("is_decoder"):
+        return "its positions are not absolute, or it is a decoder"
+    if (config.get("embedding_size") or hidden) != hidden:
+        return "its embeddings have another size than its states"
+    return ""
+
+
+def _first(config: dict[str, Any], names: tuple[str, ...]) -> int:
+    return next((int(config[name]) for name in names if config.get(name)), 0)
+
+
+def packed_encoder(model: Any, probes: Any) -> Encoder:
+    """Return the encoder of a model of Transformers with its products rounded.
+
+    Args:
+        model: In fp32, of one of `KINDS`.
+        probes: Pairs of token ids and mask, to see how large each channel of the states grows.
+    """
+    base = model.base_model
+    layers = [_parts(layer) for layer in _layers(base)]
+    peaks = _largest_states(model, layers, probes)
+    hidden, inner = layers[0].inner.in_features, layers[0].outer.in_features
+    group = group_size([hidden, inner])
+    made = Encoder()
+    made.kept, made.size = [], hidden
+    table = base.embeddings.position_embeddings.weight.detach()
+    types = getattr(base.embeddings, "token_type_embeddings", None)
+    if types is not None:
+        table = table + types.weight.detach()[0]
+    made.positions = len(table)
+    made.words = _kept(made, _array(base.embeddings.word_embeddings.weight))
+    made.places = _kept(made, _array(table))
+    made.embedded = _norm(made, base.embeddings.LayerNorm)
+    rows = (_Layer * len(layers))()
+    for row, parts in zip(rows, layers, strict=True):
+        asking = [parts.query, parts.key, parts.value]
+        eased = _factors(asking, peaks[parts.query])
+        row.query, row.key, row.value = (_product(made, part, eased, group) for part in asking)
+        for name in ("mixed", "inner", "outer"):
+            part = getattr(parts, name)
+            setattr(row, name, _product(made, part, _factors([part], peaks[part]), group))
+        row.attended, row.put_out = _norm(made, parts.attended), _norm(made, parts.put_out)
+    made.kept.append(rows)
+    made.layers, made.count, made.heads = rows, len(layers), _first(model.config.to_dict(), _HEADS)
+    return made
+
+
+def release_layers(base: Any) -> None:
+    """Drop the layers of an encoder, whose weights the kernels have in their own form."""
+    (base.transformer if hasattr(base, "transformer") else base.encoder).layer = torch.nn.ModuleList()
+
+
+def _layers(base: Any) -> list[Any]:
+    """Return an encoder's layers, whole."""
+    layers = (base.transformer if hasattr(base, "transformer") else base.encoder).layer
+    for place, layer in enumerate(layers):
+        if isinstance(layer, FirstTokenLayer):
+            layers[place] = layer.layer
+    return list(layers)
+
+
+def _parts(layer: Any) -> _Parts:
+    """Return the modules of a layer of BERT and its like, or of DistilBERT."""
+    if hasattr(layer, "ffn"):
+        own = layer.attention
+        return _Parts(
+            own.q_lin, own.k_lin, own.v_lin, own.out_lin, layer.sa_layer_norm,
+            layer.ffn.lin1, layer.ffn.lin2, layer.output_layer_norm,
+        )  # fmt: skip
+    own, after = layer.attention.self, layer.attention.output
+    return _Parts(
+        own.query, own.key, own.value, after.dense, after.LayerNorm,
+        layer.intermediate.dense, layer.output.dense, layer.output.LayerNorm,
+    )  # fmt: skip
+
+
+def _largest_states(model: Any, layers: list[_Parts], probes: Any) -> dict[Any, Floats]:
+    """Return the largest magnitude of each channel that a product reads, over the probes."""
+    peaks: dict[Any, Floats] = {}
+
+    def see(part: Any, given: tuple[torch.Tensor, ...]) -> None:
+        met = _array(given[0].reshape(-1, given[0].shape[-1]).abs().amax(dim=0))
+        peaks[part] = np.maximum(peaks[part], met) if part in peaks else met
+
+    parts = [part for layer in layers for part in (layer.query, layer.mixed, layer.inner, layer.outer)]
+    handles = [part.register_forward_pre_hook(see) for part in parts]
+    try:
+        with torch.inference_mode():
+            for ids, mask in probes:
+                model(input_ids=torch.from_numpy(ids), attention_mask=torch.from_numpy(mask))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return peaks
+
+
+def _factors(parts: list[Any], states: Floats) -> Floats:
+    weights = np.max([np.abs(_array(part.weight)).max(axis=0) for part in parts], axis=0)
+    return balance(states, weights)
+
+
+def _product(encoder: Encoder, part: Any, factors: Floats, group: int) -> _Product:
+    """Round a product's weights and lay them out: ``(panels, fours of inputs, 32 outputs, 4 inputs)``."""
+    outputs, inputs = part.weight.shape
+    values, scales = rounded(_array(part.weight) * factors, axis=1)
+    panels = values.reshape(outputs // _PANEL, _PANEL, inputs // _FOUR, _FOUR).transpose(0, 2, 1, 3)
+    sums = values.reshape(outputs, inputs // group, group).sum(axis=2, dtype=np.int32).T
+    bias = _array(part.bias) if part.bias is not None else np.zeros(outputs, dtype=np.float32)
+    arrays = (panels, -_ZERO * sums, scales.ravel(), bias, 1 / factors)
+    return _Product(inputs, outputs, group, *(_kept(encoder, array) for array in arrays))
+
+
+def _norm(encoder: Encoder, part: Any) -> _Norm:
+    return _Norm(_kept(encoder, _array(part.weight)), _kept(encoder, _array(part.bias)), part.eps)
+
+
+def _array(tensor: torch.Tensor) -> Floats:
+    return np.asarray(tensor.detach().float().numpy())
+
+
+def _kept(encoder: Encoder, array: npt.NDArray[Any]) -> int:
+    """Keep an array as long as the encoder; return where it lies."""
+    whole = np.ascontiguousarray(array)
+    encoder.kept.append(whole)
+    return int(whole.ctypes.data)

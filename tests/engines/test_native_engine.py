@@ -1,0 +1,331 @@
+"""Our own eight-bit kernels say about what PyTorch says in fp32, family by family, and the same in any company."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import WORDS
+from windrow import Job, run
+from windrow.engines import Candidate, EnginePlan, candidates, native_library, native_weights, open_engine, open_first
+from windrow.engines.native_engine import Layered, NativeEngine
+from windrow.engines.parity import probe_windows
+from windrow.engines.pooling import POOLINGS
+from windrow.errors import ExportError, JobError
+from windrow.models import resolve
+from windrow.models.tokens import Tokens
+from windrow.testing import make_tiny_family, make_tiny_tagger
+
+FAMILIES = ["bert", "distilbert", "electra", "roberta", "xlm-roberta"]
+SIZES = {"hidden_size": 96, "num_attention_heads": 3, "intermediate_size": 384, "initializer_range": 0.15}
+DISTILBERT = {"dim": 96, "n_heads": 3, "hidden_dim": 384, "initializer_range": 0.15}
+TEXTS = [
+    "good film",
+    "the battery was awful and the plot is not lovely " * 9,
+    "bad",
+    "it was not great, it was awful",
+    "the plot " * 130,
+    " ".join(WORDS),
+] * 3
+FIELDS = {
+    "name": "native", "source": {"text": "body", "key": "id", "path": "x.csv"}, "task": "sentiment",
+    "warehouse": {"url": "duckdb:///w", "table": "t"},
+}  # fmt: skip
+LACK = native_library.lacking()
+runs_here = pytest.mark.skipif(LACK is not None, reason=LACK[0] if LACK else "")
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    made = {}
+
+    def get(kind, **settings):
+        name = "-".join([kind, *map(str, settings.values())])
+        if name not in made:
+            sizes = {**(DISTILBERT if kind == "distilbert" else SIZES), **settings}
+            sizes |= {"embedding_size": 96} if kind == "electra" else {}
+            folder = make_tiny_family(tmp_path_factory.mktemp("families") / name, WORDS, kind, **sizes)
+            made[name] = resolve(Job(**FIELDS, model=str(folder)))
+        return made[name]
+
+    return get
+
+
+def plan_for(name="native", head="classify", precision="int8", **more):
+    return EnginePlan(name, head, "cpu", precision, 2, **more)
+
+
+def both(model, head, *given):
+    """Return what the kernels and PyTorch make of `TEXTS`."""
+    windows = Tokens(model).windows(TEXTS)
+    plans = plan_for(head=head), plan_for("torch", head, "fp32")
+    return [getattr(open_engine(plan, model), head)(windows, *given) for plan in plans]
+
+
+def near(found, expected):
+    """Hold numbers against those in fp32: about as near as eight bits are, and nearer than other rows' numbers."""
+    error, spread = np.abs(found - expected).mean(), np.abs(np.roll(expected, 1, axis=0) - expected).mean()
+    assert found.dtype == np.float32
+    assert 0 < error < 0.06 * spread
+    assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.998
+
+
+@runs_here
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_logits_are_about_those_of_pytorch(models, kind):
+    found, expected = both(models(kind), "classify")
+    near(found.values, expected.values)
+    assert not found.failed
+
+
+@runs_here
+@pytest.mark.parametrize("heads", [1, 3])
+def test_heads_of_one_and_of_several_panels(models, heads):
+    found, expected = both(models("bert", num_attention_heads=heads), "classify")
+    near(found.values, expected.values)
+
+
+@runs_here
+def test_sizes_of_a_base_model(models):
+    sizes = {"hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072, "initializer_range": 0.05}
+    found, expected = both(models("roberta", **sizes), "classify")
+    near(found.values, expected.values)
+
+
+@runs_here
+@pytest.mark.parametrize("unit", [True, False])
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_each_pooling_is_about_that_of_pytorch(models, pooling, unit):
+    found, expected = both(models("bert"), "embed", pooling, unit)
+    near(found.values, expected.values)
+
+
+@runs_here
+def test_logits_of_tokens_are_about_those_of_pytorch(tmp_path):
+    folder = make_tiny_tagger(tmp_path / "tagger", WORDS, **SIZES)
+    model = resolve(Job(**{**FIELDS, "task": "entities"}, model=str(folder)))
+    windows = Tokens(model).windows(TEXTS)
+    plans = [replace(plan, labels=None) for plan in (plan_for(head="tag"), plan_for("torch", "tag", "fp32"))]
+    found, expected = (open_engine(plan, model).tag(windows).values for plan in plans)
+    assert [len(row) for row in found] == windows.lengths.tolist()
+    near(np.concatenate(found), np.concatenate(expected))
+
+
+@runs_here
+@pytest.mark.parametrize("head", ["classify", "embed"])
+def test_a_row_has_the_same_bits_in_any_company(models, head):
+    model = models("bert")
+    engine = open_engine(plan_for(head=head), model)
+    together = getattr(engine, head)(Tokens(model).windows(TEXTS)).values
+    turned = getattr(engine, head)(Tokens(model).windows(TEXTS[::-1])).values[::-1]
+    assert np.array_equal(together, turned)
+    for place in range(6):
+        alone = getattr(engine, head)(Tokens(model).windows([TEXTS[place]])).values[0]
+        assert np.array_equal(alone, together[place])
+
+
+@runs_here
+def test_the_last_layer_is_run_for_first_tokens_alone_and_says_the_same(models):
+    model = open_engine(plan_for("torch", precision="fp32"), models("bert")).model
+    short, whole = Layered(model, first_only=True), Layered(model, first_only=False)
+    windows = probe_windows(short.vocabulary, 300)
+    rows = list(range(len(windows.rows)))
+    packed = short.moved(windows, rows)
+    states = whole.states(packed)
+    assert short.states(packed).shape == (len(rows), 96)
+    assert torch.equal(short.states(packed), states[packed.bounds[:-1].long()])
+
+
+@runs_here
+@pytest.mark.parametrize("lengths", [[1], [1, 1, 1], [12], [13, 11], [64, 65], [96, 1], [511, 3, 2]])
+def test_nothing_is_written_beyond_what_was_asked_for(models, lengths):
+    model = open_engine(plan_for("torch", precision="fp32"), models("bert")).model
+    layered = Layered(model, first_only=False)
+    bounds = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    ids = np.arange(bounds[-1], dtype=np.int64) % layered.vocabulary
+    positions = np.concatenate([np.arange(length, dtype=np.int64) for length in lengths])
+    encoder = ctypes.byref(layered.encoder)
+    needed = layered.kernels.windrow_scratch(encoder, int(bounds[-1]), len(lengths), max(lengths))
+    scratch, states = np.full(needed + 4096, 77, np.uint8), np.full((bounds[-1] + 9, 96), 7, np.float32)
+    given = [ctypes.c_void_p(part.ctypes.data) for part in (bounds, ids, positions)]
+    layered.kernels.windrow_encode(
+        encoder, len(lengths), *given, 0, *(ctypes.c_void_p(part.ctypes.data) for part in (states, scratch))
+    )
+    assert (scratch[needed:] == 77).all()
+    assert (states[bounds[-1] :] == 7).all()
+    assert np.isfinite(states).all()
+    np.testing.assert_allclose(states[: bounds[-1]].mean(axis=1), 0, atol=0.5)
+
+
+@runs_here
+def test_weights_that_are_no_numbers_reject_rows_and_a_row_that_is_too_long_says_so(models):
+    engine = open_engine(plan_for(), models("bert"))
+    windows = Tokens(models("bert")).windows(TEXTS)
+    engine.layered.places = 100
+    made = engine.classify(windows)
+    long = set(np.flatnonzero(windows.lengths > 100).tolist())
+    assert set(made.failed) == long
+    assert all("longer than the model's positions reach" in made.failed[row][1] for row in long)
+    engine.layered.places = 512
+    engine.model.classifier.weight.data[:] = float("nan")
+    assert {reason for reason, _ in engine.classify(windows).failed.values()} == {"not_finite"}
+
+
+@runs_here
+def test_kernels_that_give_nonsense_are_refused(models, monkeypatch):
+    monkeypatch.setattr(native_weights, "_ZERO", 0)
+    with pytest.raises(ExportError, match="other outputs in int8 than in fp32 with engine 'native'"):
+        open_engine(plan_for(), models("bert"))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"model_type": "deberta-v2"}, "models of type deberta-v2"),
+        ({"hidden_size": 48}, "sizes 48 and 384 are no multiples of 32"),
+        ({"hidden_act": "relu"}, "its activation is relu"),
+        ({"num_attention_heads": 6}, "heads of size 16"),
+        ({"position_embedding_type": "relative_key"}, "its positions are not absolute"),
+        ({"embedding_size": 32}, "its embeddings have another size"),
+    ],
+)
+def test_what_the_kernels_do_not_run_is_told_and_not_offered(change, told, monkeypatch):
+    config = {"model_type": "bert", "hidden_act": "gelu", **SIZES}
+    monkeypatch.setattr(native_library, "lacking", lambda: None)
+    assert Candidate("native", "int8") in candidates("classify", "cpu", "auto", "auto", 10**6, config)
+    assert told in native_weights.unfit({**config, **change})
+    assert Candidate("native", "int8") not in candidates("classify", "cpu", "auto", "auto", 10**6, {**config, **change})
+
+
+@pytest.mark.parametrize(
+    ("precision", "tiles", "first"),
+    [("int8", False, "native"), ("int8", True, "openvino"), ("auto", False, "openvino"), ("fp32", False, "openvino")],
+)
+def test_the_rule_takes_it_for_int8_where_no_tiles_are(precision, tiles, first, monkeypatch):
+    monkeypatch.setattr(native_library, "lacking", lambda: None)
+    monkeypatch.setattr("windrow.engines.fitting.has_tiles", lambda: tiles)
+    config = {"model_type": "bert", "hidden_act": "gelu", **SIZES}
+    assert candidates("classify", "cpu", "auto", precision, 10**6, config)[0].engine == first
+
+
+@runs_here
+def test_another_architecture_head_or_precision_is_refused(models, monkeypatch):
+    with pytest.raises(ExportError, match=r"cannot run model .*models of type deberta"):
+        open_engine(plan_for(), models("deberta"))
+    for changed in ({"head": "pairs"}, {"precision": "fp32"}):
+        with pytest.raises(JobError, match="runs encoders on a CPU in int8"):
+            NativeEngine(replace(plan_for(), **changed), models("bert"))
+
+
+def test_a_worker_that_cannot_run_it_takes_openvino_in_int8(models, monkeypatch):
+    monkeypatch.setattr(native_library, "lacking", lambda: ("its kernels are for others", "leave engine out"))
+    engine = open_first(plan_for(), models("bert"), "auto")
+    assert (engine.plan.engine, engine.plan.precision) == ("openvino", "int8")
+    assert engine.plan.notes == [
+        "planned: native; ran: openvino; why: Engine 'native' cannot run here: its kernels are for others"
+    ]
+    with pytest.raises(JobError, match=r"cannot run here: its kernels are for others\.\n.*leave engine out"):
+        open_first(plan_for(), models("bert"), "native")
+
+
+@pytest.fixture
+def fresh(monkeypatch, tmp_path):
+    """No kernels are there yet, and nothing is remembered."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("CC", raising=False)
+    for known in (native_library.library, native_library.lacking):
+        known.cache_clear()
+    yield tmp_path / "cache" / "windrow"
+    for known in (native_library.library, native_library.lacking):
+        known.cache_clear()
+
+
+@runs_here
+def test_kernels_are_made_once_and_kept(fresh):
+    native_library.library()
+    (file,) = fresh.iterdir()
+    made = file.stat().st_mtime_ns
+    native_library.library.cache_clear()
+    native_library.library()
+    assert [kept.stat().st_mtime_ns for kept in fresh.iterdir()] == [made]
+    assert fresh.stat().st_mode & 0o077 == 0
+
+
+@runs_here
+def test_without_a_compiler_it_is_not_offered_and_says_what_to_install(fresh, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(native_library, "find_spec", lambda _: None)
+    assert native_library.lacking()[0] == "no C compiler is here to make its kernels"
+    with pytest.raises(ExportError, match=r"No C compiler.*\n.*apt-get install gcc.*windrow\[native\]"):
+        native_library.library()
+    assert not fresh.exists()
+
+
+@runs_here
+@pytest.mark.parametrize(
+    ("program", "told"),
+    [("echo 'no room left' >&2; exit 1", "cannot compile .*: no room left"), ("exit 0", "cannot compile .*exit status 0")],
+)
+def test_a_compiler_that_fails_is_quoted(fresh, monkeypatch, tmp_path, program, told):
+    compiler = tmp_path / "cc"
+    compiler.write_text(f"#!/bin/sh\n{program}\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CC", str(compiler))
+    with pytest.raises(ExportError, match=told):
+        native_library.library()
+    assert list(fresh.iterdir()) == []
+
+
+@runs_here
+def test_a_folder_that_cannot_be_written_and_a_broken_file_are_told(fresh, tmp_path):
+    fresh.parent.write_text("a file where the folder should be")
+    with pytest.raises(ExportError, match=r"cannot be made under .*\n.*XDG_CACHE_HOME"):
+        native_library.library()
+    fresh.parent.unlink()
+    native_library.library()
+    (file,) = fresh.iterdir()
+    file.unlink()
+    file.write_bytes(b"no library")
+    native_library.library.cache_clear()
+    with pytest.raises(ExportError, match=r"cannot be loaded: .*\n.*delete"):
+        native_library.library()
+
+
+def test_other_processors_are_told(monkeypatch, fresh):
+    monkeypatch.setattr(native_library, "cpu_flags", lambda: frozenset({"avx2"}))
+    assert "AVX-512 VNNI" in native_library.lacking()[0]
+    assert Candidate("native", "int8") not in candidates("classify", "cpu", "auto", "auto", 10**6, SIZES)
+
+
+@runs_here
+def test_a_job_in_int8_runs_in_it_and_runs_again_for_nothing(home, tmp_path, models):
+    (tmp_path / "x.csv").write_text("id,body\n" + "".join(f"{row},{text}\n" for row, text in enumerate(TEXTS[:4])))
+    (tmp_path / "x.csv").write_text("id,body\n0,good film\n1,bad\n2,phone\n")
+    job = Job(
+        **{**FIELDS, "source": {"text": "body", "key": "id", "path": str(tmp_path / "x.csv")}},
+        model=str(models("bert").folder), precision="int8",
+    )  # fmt: skip
+    job = replace(job, warehouse={"url": f"duckdb:///{tmp_path / 'w.duckdb'}", "table": "t"})
+    first, second = run(job), run(job)
+    assert (first.engine, first.precision, first.rows_in) == ("native", "int8", 3)
+    assert second.scored == 0
+
+
+@runs_here
+def test_it_is_made_beside_the_source_for_an_image(tmp_path):
+    package = tmp_path / "copied"
+    package.mkdir()
+    for name in ("encoder.c", "native_library.py"):
+        (package / name).write_bytes(native_library.SOURCE.with_name(name).read_bytes())
+    done = subprocess.run(
+        [sys.executable, str(package / "native_library.py")],
+        capture_output=True, text=True, check=True, env={**os.environ, "CC": ""},
+    )  # fmt: skip
+    assert done.stdout.strip() == str(next(package.glob("encoder-*.so")))

@@ -61,13 +61,17 @@ typedef struct {
         for (ptrdiff_t k_ = 0; k_ < depth_; k_ += 4, w_ += 4 * PANEL) {                                                \
             const __m512i w0 = _mm512_loadu_si512(w_), w1 = _mm512_loadu_si512(w_ + 64);                               \
             STEP(0, x0_, 0)                                                                                            \
-            STEP(1, x0_, 1) STEP(2, x0_, 2) STEP(3, x3_, 0) STEP(4, x3_, 1) STEP(5, x3_, 2) STEP(6, x6_, 0)            \
-                STEP(7, x6_, 1) STEP(8, x6_, 2) STEP(9, x9_, 0) STEP(10, x9_, 1) STEP(11, x9_, 2) x0_ += 4,            \
+            STEP(1, x0_, 1)                                                                                            \
+            STEP(2, x0_, 2)                                                                                            \
+            STEP(3, x3_, 0) STEP(4, x3_, 1) STEP(5, x3_, 2) STEP(6, x6_, 0) STEP(7, x6_, 1) STEP(8, x6_, 2)            \
+                STEP(9, x9_, 0) STEP(10, x9_, 1) STEP(11, x9_, 2) x0_ += 4,                                            \
                 x3_ += 4, x6_ += 4, x9_ += 4;                                                                          \
         }                                                                                                              \
         FINISH(0, finish)                                                                                              \
-        FINISH(1, finish) FINISH(2, finish) FINISH(3, finish) FINISH(4, finish) FINISH(5, finish) FINISH(6, finish)    \
-            FINISH(7, finish) FINISH(8, finish) FINISH(9, finish) FINISH(10, finish) FINISH(11, finish)                \
+        FINISH(1, finish)                                                                                              \
+        FINISH(2, finish)                                                                                              \
+        FINISH(3, finish) FINISH(4, finish) FINISH(5, finish) FINISH(6, finish) FINISH(7, finish) FINISH(8, finish)    \
+            FINISH(9, finish) FINISH(10, finish) FINISH(11, finish)                                                    \
     } while (0)
 /* In place: compilers, left to themselves, copy the sums around or keep them in memory. */
 #define TIMES(sum, x, w) __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(x), "v"(w))
@@ -182,24 +186,70 @@ static void multiply(const Product* p, int rows, const uint8_t* x, const float* 
         }
 }
 
-/* Round `count` numbers to bytes, 128 for zero; return what one step is worth. */
+/* Numbers in steps, as signed bytes: four rows of 16 become four vectors of 16 bytes, each of four numbers a row. */
+INLINE __m512i signed_bytes(__m512 a, __m512 b, __m512 c, __m512 d) {
+    return _mm512_packs_epi16(_mm512_packs_epi32(_mm512_cvtps_epi32(a), _mm512_cvtps_epi32(b)),
+                              _mm512_packs_epi32(_mm512_cvtps_epi32(c), _mm512_cvtps_epi32(d)));
+}
+
+/* The same as unsigned bytes, 128 for zero, row after row. */
+INLINE __m512i unsigned_bytes(__m512 a, __m512 b, __m512 c, __m512 d) {
+    const __m512i by_row = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    const __m512i bytes = _mm512_xor_si512(signed_bytes(a, b, c, d), _mm512_set1_epi8(-128));
+    return _mm512_permutexvar_epi32(by_row, bytes);
+}
+
+/* Round `count` numbers, a multiple of 32, to bytes, 128 for zero; return what one step is worth. */
 INLINE float rounded(const float* x, const float* ease, int count, uint8_t* out) {
-    __m512 most = _mm512_setzero_ps();
-    for (int i = 0; i < count; i += 16) {
-        __m512 v = _mm512_loadu_ps(x + i);
-        if (ease) v = _mm512_mul_ps(v, _mm512_loadu_ps(ease + i));
-        most = _mm512_max_ps(most, _mm512_abs_ps(v));
+    __m512 most = _mm512_setzero_ps(), more = most;
+    for (int i = 0; i < count; i += 32) {
+        most = _mm512_max_ps(most, _mm512_abs_ps(_mm512_mul_ps(_mm512_loadu_ps(x + i), _mm512_loadu_ps(ease + i))));
+        more = _mm512_max_ps(more,
+                             _mm512_abs_ps(_mm512_mul_ps(_mm512_loadu_ps(x + i + 16), _mm512_loadu_ps(ease + i + 16))));
     }
-    const float largest = _mm512_reduce_max_ps(most);
+    const float largest = _mm512_reduce_max_ps(_mm512_max_ps(most, more));
     const __m512 steps = _mm512_set1_ps(largest > 0 ? 127 / largest : 0);
-    for (int i = 0; i < count; i += 16) {
-        __m512 v = _mm512_loadu_ps(x + i);
-        if (ease) v = _mm512_mul_ps(v, _mm512_loadu_ps(ease + i));
-        const __m512i whole = _mm512_cvtps_epi32(_mm512_mul_ps(v, steps));
-        _mm_storeu_si128((__m128i*)(out + i), _mm512_cvtepi32_epi8(_mm512_add_epi32(whole, _mm512_set1_epi32(128))));
+    for (int i = 0; i < count; i += 64) {
+        __m512 v[4];
+        const int here = count - i < 64 ? 2 : 4;
+#pragma GCC unroll 4
+        for (int k = 0; k < 4; k++)
+            v[k] = k < here ? _mm512_mul_ps(_mm512_mul_ps(_mm512_loadu_ps(x + i + 16 * k), steps),
+                                            _mm512_loadu_ps(ease + i + 16 * k))
+                            : steps;
+        const __m512i bytes = unsigned_bytes(v[0], v[1], v[2], v[3]);
+        if (here == 4)
+            _mm512_storeu_si512(out + i, bytes);
+        else
+            _mm256_storeu_si256((__m256i*)(out + i), _mm512_castsi512_si256(bytes));
     }
     return largest / 127;
 }
+
+/* For four rows at once: what one step of each is worth, four times over, and one through that. */
+typedef struct {
+    __m512 worth, steps;
+} Four;
+
+INLINE Four steps_of_four(const float* const x[4], int size) {
+    __m512 m[4];
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; k++) {
+        m[k] = _mm512_abs_ps(_mm512_loadu_ps(x[k]));
+        for (int d = 16; d < size; d += 16) m[k] = _mm512_max_ps(m[k], _mm512_abs_ps(_mm512_loadu_ps(x[k] + d)));
+    }
+    const __m512 ab = _mm512_max_ps(_mm512_unpacklo_ps(m[0], m[1]), _mm512_unpackhi_ps(m[0], m[1]));
+    const __m512 cd = _mm512_max_ps(_mm512_unpacklo_ps(m[2], m[3]), _mm512_unpackhi_ps(m[2], m[3]));
+    __m512 most = _mm512_max_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(ab), _mm512_castps_pd(cd))),
+                                _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(ab), _mm512_castps_pd(cd))));
+    most = _mm512_max_ps(most, _mm512_shuffle_f32x4(most, most, 0x4E));
+    most = _mm512_max_ps(most, _mm512_shuffle_f32x4(most, most, 0xB1));
+    const __mmask16 some = _mm512_cmp_ps_mask(most, _mm512_setzero_ps(), _CMP_GT_OQ);
+    return (Four){_mm512_mul_ps(most, _mm512_set1_ps(1.0f / 127)),
+                  _mm512_maskz_div_ps(some, _mm512_set1_ps(127), most)};
+}
+
+#define IN_STEPS(k) _mm512_mul_ps(_mm512_loadu_ps(x[k] + d), _mm512_permute_ps(f.steps, 0x55 * k))
 
 static void round_states(const Product* p, int rows, const float* x, uint8_t* out, float* scales) {
     const int groups = p->inputs / p->group;
@@ -237,7 +287,7 @@ static void add_and_normalise(int rows, int size, float* states, const float* mo
 INLINE __m512i power_of_two(__m512 x) {
     const __m512 shift = _mm512_set1_ps(12582912.0f); /* 1.5 times 2 to the power of 23: no places after the point */
     x = _mm512_max_ps(x, _mm512_set1_ps(-20));
-    const __m512 t = _mm512_add_ps(x, shift), f = _mm512_sub_ps(x, _mm512_sub_ps(t, shift));
+    const __m512 t = _mm512_add_ps(x, shift), f = _mm512_reduce_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     __m512 p = _mm512_fmadd_ps(f, _mm512_set1_ps(0.0551717746f), _mm512_set1_ps(0.242611372f));
     p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0.69326097f));
     p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0.999928027f));
@@ -258,26 +308,44 @@ typedef struct {
     uint8_t* shares;            /* [ROWS][room] */
 } Head;
 
-static void pack_keys(const Head* h, const float* key, int tokens, int room, int size) {
-    uint8_t bytes[256];
-    for (int t = 0; t < room; t++) {
+static void pack_keys(const Head* h, const float* key, int tokens, int size) {
+    for (int t = 0; t < tokens; t += 4) {
+        const float* x[4];
+        for (int k = 0; k < 4; k++) x[k] = key + (ptrdiff_t)(t + k < tokens ? t + k : tokens - 1) * size;
+        const Four f = steps_of_four(x, size);
         int8_t* to = h->keys + (ptrdiff_t)(t / PANEL) * size * PANEL + t % PANEL * 4;
-        if (t >= tokens) {
-            for (int d = 0; d < size; d += 4) memset(to + d * PANEL, 0, 4);
-            h->steps[t] = 0, h->offsets[t] = 0;
-            continue;
+        __m512i sums = _mm512_setzero_si512();
+        for (int d = 0; d < size; d += 16) {
+            const __m512i bytes = signed_bytes(IN_STEPS(0), IN_STEPS(1), IN_STEPS(2), IN_STEPS(3));
+            sums = _mm512_dpbusd_epi32(sums, _mm512_set1_epi8(1), bytes);
+            _mm_storeu_si128((__m128i*)(to + d * PANEL), _mm512_castsi512_si128(bytes));
+            _mm_storeu_si128((__m128i*)(to + (d + 4) * PANEL), _mm512_extracti32x4_epi32(bytes, 1));
+            _mm_storeu_si128((__m128i*)(to + (d + 8) * PANEL), _mm512_extracti32x4_epi32(bytes, 2));
+            _mm_storeu_si128((__m128i*)(to + (d + 12) * PANEL), _mm512_extracti32x4_epi32(bytes, 3));
         }
-        h->steps[t] = rounded(key + (ptrdiff_t)t * size, NULL, size, bytes);
-        __m512i sum = _mm512_setzero_si512();
-        for (int d = 0; d < size; d += 16)
-            sum = _mm512_add_epi32(sum, _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)(bytes + d))));
-        h->offsets[t] = -128 * (_mm512_reduce_add_epi32(sum) - 128 * size);
-        for (int d = 0; d < size; d += 4) {
-            uint32_t four;
-            memcpy(&four, bytes + d, 4);
-            four ^= 0x80808080u;
-            memcpy(to + d * PANEL, &four, 4);
+        sums = _mm512_add_epi32(sums, _mm512_shuffle_i32x4(sums, sums, 0x4E));
+        sums = _mm512_add_epi32(sums, _mm512_shuffle_i32x4(sums, sums, 0xB1));
+        _mm_storeu_si128((__m128i*)(h->offsets + t),
+                         _mm512_castsi512_si128(_mm512_mullo_epi32(sums, _mm512_set1_epi32(-128))));
+        _mm_storeu_ps(h->steps + t, _mm512_castps512_ps128(f.worth));
+    }
+}
+
+/* Round `rows` queries, at most 12, into h->asked; what one step of each is worth goes to `steps`. */
+static void round_queries(const Head* h, const float* query, int rows, int size, float* steps) {
+    for (int r = 0; r < rows; r += 4) {
+        const float* x[4];
+        for (int k = 0; k < 4; k++) x[k] = query + (ptrdiff_t)(r + k < rows ? r + k : rows - 1) * size;
+        const Four f = steps_of_four(x, size);
+        uint8_t* to = h->asked + r * size;
+        for (int d = 0; d < size; d += 16) {
+            const __m512i bytes = unsigned_bytes(IN_STEPS(0), IN_STEPS(1), IN_STEPS(2), IN_STEPS(3));
+            _mm_storeu_si128((__m128i*)(to + d), _mm512_castsi512_si128(bytes));
+            _mm_storeu_si128((__m128i*)(to + size + d), _mm512_extracti32x4_epi32(bytes, 1));
+            _mm_storeu_si128((__m128i*)(to + 2 * size + d), _mm512_extracti32x4_epi32(bytes, 2));
+            _mm_storeu_si128((__m128i*)(to + 3 * size + d), _mm512_extracti32x4_epi32(bytes, 3));
         }
+        _mm_storeu_ps(steps + r, _mm512_castps512_ps128(f.worth));
     }
 }
 
@@ -337,8 +405,7 @@ static void pack_values(const Head* h, const float* value, int tokens, int room,
 static void attend(int rows, const Head* h, const float* query, float scale, int tokens, int room, int size, float* out,
                    ptrdiff_t stride) {
     float asked_steps[ROWS], parts[ROWS];
-    for (int r = 0; r < rows; r++)
-        asked_steps[r] = scale * rounded(query + (ptrdiff_t)r * size, NULL, size, h->asked + r * size);
+    round_queries(h, query, rows, size, asked_steps);
     EACH(SCORES)
     for (int r = 0; r < rows; r++) {
         float* scores = h->scores + r * room;
@@ -347,15 +414,15 @@ static void attend(int rows, const Head* h, const float* query, float scale, int
         __m512 most = _mm512_set1_ps(-1e30f);
         for (int n = 0; n < end; n += 16) most = _mm512_max_ps(most, _mm512_loadu_ps(scores + n));
         /* the largest becomes 255 */
-        const __m512 step = _mm512_set1_ps(asked_steps[r]);
-        const __m512 top = _mm512_set1_ps(_mm512_reduce_max_ps(most) * asked_steps[r] - 7.9943534f);
+        const float worth = scale * asked_steps[r], least = 7.9943534f - _mm512_reduce_max_ps(most) * worth;
+        const __m512 step = _mm512_set1_ps(worth), add = _mm512_set1_ps(least);
         __m512i sum = _mm512_setzero_si512();
         for (int n = 0; n < room; n += SHARED) {
             __m512i whole[4];
 #pragma GCC unroll 4
             for (int i = 0; i < 4; i++) {
                 const int at = n + 16 * i;
-                whole[i] = at < end ? power_of_two(_mm512_fmsub_ps(_mm512_loadu_ps(scores + at), step, top))
+                whole[i] = at < end ? power_of_two(_mm512_fmadd_ps(_mm512_loadu_ps(scores + at), step, add))
                                     : _mm512_setzero_si512();
             }
             const __m512i packed =
@@ -436,7 +503,7 @@ static void attend_all(const Scratch* s, const Layer* l, int heads, int rows, co
         for (int r = 0; r < rows; r++) {
             const int start = bounds[r], here = bounds[r + 1] - start, room = (here + SHARED - 1) / SHARED * SHARED;
             const int from = is_short ? r : start, to = is_short ? r + 1 : start + here;
-            pack_keys(h, h->key + (ptrdiff_t)start * size, here, room, size);
+            pack_keys(h, h->key + (ptrdiff_t)start * size, here, size);
             pack_values(h, h->value + (ptrdiff_t)start * size, here, room, size);
             for (int q = from; q < to; q += ROWS)
                 attend(to - q < ROWS ? to - q : ROWS, h, h->query + (ptrdiff_t)q * size, scale, here, room, size,

@@ -75,14 +75,15 @@ def tagged(
     windows: Windows,
     token_budget: int,
     forward: Callable[[list[int]], Any],
-    fetch: Callable[[Any], npt.NDArray[np.float32]],
+    fetch: Callable[[Any], Iterable[npt.NDArray[np.float32]]],
     relieve: Callable[[], None],
     workers: int,
     cut: Callable[[npt.NDArray[np.int64], int], Iterable[list[int]]] = pack,
 ) -> Outputs:
     """Run an encoder over all windows and gather one float32 array ``(tokens, labels)`` a window, in their order.
 
-    The arguments are those of `encoded`; `fetch` returns ``(rows, longest, labels)``, padding included.
+    The arguments are those of `encoded`; `fetch` returns ``(rows, longest, labels)``, padding included, or one array
+    ``(tokens, labels)`` a row.
     """
     outputs = Outputs([np.zeros((0, 0), dtype=np.float32)] * len(windows.rows))
     batches = cut(windows.lengths, token_budget)

@@ -39,7 +39,7 @@ class NativeEngine(TorchEngine):
     """One encoder whose layers run in our kernels; its head, which takes no time, is the model's own, in fp32.
 
     Each granted core runs micro-batches of its own. Rows lie one after another, so nothing is padded, and a row's
-    outputs are the same bit by bit whatever shares its micro-batch.
+    states are the same bit by bit whatever shares its micro-batch.
 
     Raises:
         JobError: The device, the head or the precision is not one that this engine runs.
@@ -49,7 +49,8 @@ class NativeEngine(TorchEngine):
     def __init__(self, plan: EnginePlan, model: ResolvedModel) -> None:
         if plan.device != "cpu" or plan.head not in _HEADS or plan.precision != "int8":
             raise JobError(
-                f"Engine 'native' runs encoders on a CPU in int8, not {plan.head} in {plan.precision} on {plan.device}.",
+                f"Engine 'native' runs encoders on a CPU in int8, not {plan.head} in {plan.precision} "
+                f"on {plan.device}.",
                 "set `engine: torch`, or leave engine out.",
             )
         if why := unfit(model.config):

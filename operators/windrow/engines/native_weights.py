@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from windrow.engines.first_token import FirstTokenLayer
-from windrow.engines.openvino_int8 import balance, group_size, rounded
+from windrow.engines.rounding import balance, group_size, rounded
 
 __all__ = ["KINDS", "Encoder", "packed_encoder", "release_layers", "unfit"]
 

@@ -101,7 +101,7 @@ def padding_of(lengths: np.ndarray, budget: int, workers: int) -> float:
 
 
 def products_per_s(device: str, precision: str) -> float:
-    """Return the rate of this machine's own matrix products of the model's shapes, in FLOP/s: the best of some."""
+    """Return the rate of this machine's own matrix products of the model's shapes, in FLOP/s: the median of some."""
     import torch
 
     left, right = torch.randn(512, 384, device=device), torch.randn(384, 1536, device=device)
@@ -111,14 +111,14 @@ def products_per_s(device: str, precision: str) -> float:
     else:
         left, right = (side.to(getattr(torch, DTYPES[precision])) for side in (left, right))
     torch.set_num_threads(granted_cores())
-    best = 0.0
-    for _ in range(20):
+    rates = []
+    for _ in range(12):
         began = time.perf_counter()
-        for _ in range(50):
+        for _ in range(25):
             multiply(left, right)
-        best = max(best, 50 * 2 * 512 * 384 * 1536 / (time.perf_counter() - began))
+        rates.append(25 * 2 * 512 * 384 * 1536 / (time.perf_counter() - began))
     torch.set_num_threads(1)
-    return best
+    return statistics.median(rates)
 
 
 def product_flop(model: ResolvedModel) -> float:
@@ -135,17 +135,26 @@ def rows_per_s(score: Callable[[], Any], rows: int) -> tuple[float, Any]:
 
 
 def compare(
-    name: str, texts: list[str], ours: Callable[..., Any], theirs: Callable[..., Any], repeats: int
+    name: str,
+    texts: list[str],
+    ours: Callable[..., Any],
+    theirs: Callable[..., Any],
+    repeats: int,
+    products: Callable[[], float],
 ) -> dict[str, Any]:
     """Run both in turn, `repeats` times; return medians, their ratio and the agreement of labels.
 
-    The first round tries every way of the pipeline, the later ones the best of them.
+    The first round tries every way of the pipeline, the later ones the best of them. Right before and after each of
+    Windrow's turns, `products` says at what rate, in tokens per second, bare matrix products would go.
     """
     runs: dict[str, list[float]] = {}
-    ours(texts), theirs(texts[:32], "8")
-    ways = list(WAYS)
+    ours(texts), theirs(texts[:32], "8"), products()
+    ways, shares = list(WAYS), []
     for _ in range(repeats):
+        before = products()
         speed, mine = rows_per_s(lambda: ours(texts), len(texts))
+        tokens_per_s = speed * int(mine.tokens.sum()) / len(texts)
+        shares.append(2 * tokens_per_s / (before + products()))
         runs.setdefault("windrow", []).append(speed)
         for way in ways:
             speed, peer = rows_per_s(lambda way=way: theirs(texts, way), len(texts))
@@ -163,6 +172,7 @@ def compare(
         "ratio": round(medians["windrow"] / best, 2),
         "label_agreement": round(float(np.mean([a == b["label"] for a, b in zip(labels, peer, strict=True)])), 4),
         "mean_score_shift": round(float(shift.mean()), 5),
+        "share_of_products": round(statistics.median(shares), 3),
         "labels": labels,
     }
 
@@ -211,10 +221,10 @@ def as_markdown(results: list[dict[str, Any]], facts: dict[str, str]) -> str:
     told = (
         "Rows per second, medians of interleaved repeats (of the pipeline: in its best way; the others were timed "
         "once). int8 stands beside the pipeline in fp32. The last column is the rate at which the model's layers are "
-        "worked off, against that of bare matrix products of their shapes and precision in PyTorch; above 100% is "
-        "possible, since Windrow does not compute what the head does not read. Padding is counted over all the "
-        "sample's reviews of a set: rows are sorted by length within a shard of thousands, not within the few that "
-        "are timed."
+        "worked off, against that of bare matrix products of their shapes and precision in PyTorch, timed right "
+        "before and after; above 100% is possible, since Windrow does not compute what the head does not read. "
+        "Padding is counted over all the sample's reviews of a set: rows are sorted by length within a shard of "
+        "thousands, not within the few that are timed."
     )
     return "\n".join([*lines, "", f"{told} {where}."])
 
@@ -236,14 +246,15 @@ def main() -> None:
     for precision in dict.fromkeys(("fp32", choose_precision("auto", device), *(["int8"] if device == "cpu" else []))):
         ours, padding = windrow_scorer(model, job, device, precision)
         theirs = pipeline_scorer(model, device, "fp32" if precision == "int8" else precision)
-        rate = products_per_s(device, precision)
+
+        def products(precision: str = precision) -> float:
+            return products_per_s(device, precision) / product_flop(model)
+
         for name, where in SETS.items():
             texts = texts_of(where, options.rows * SHORTER.get(name, 1))
-            result = {**compare(name, texts, ours, theirs, options.repeats), "precision": precision}
+            result = {**compare(name, texts, ours, theirs, options.repeats, products), "precision": precision}
             lengths = Tokens(model).windows(texts_of(where, ALL), truncate=True).lengths
             result["padding_share"] = round(padding(lengths), 4)
-            tokens_per_s = result["rows_per_s"]["windrow"] * result["tokens"] / result["rows"]
-            result["share_of_products"] = round(tokens_per_s * product_flop(model) / rate, 3)
             results.append(result)
             shown = {name: value for name, value in result.items() if name != "labels"}
             print(json.dumps(shown), flush=True)

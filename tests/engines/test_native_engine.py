@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-import os
-import subprocess
-import sys
 from dataclasses import replace
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -152,6 +150,20 @@ def test_the_last_layer_is_run_for_first_tokens_alone_and_says_the_same(models):
     states = whole.states(packed)
     assert short.states(packed).shape == (len(rows), 96)
     assert torch.equal(short.states(packed), states[packed.bounds[:-1].long()])
+
+
+@runs_here
+def test_queries_of_zeros_attend_to_all_tokens_of_their_row_and_to_no_others(models):
+    model = open_engine(plan_for("torch", head="embed", precision="fp32"), models("bert")).model
+    for layer in model.encoder.layer:
+        for part in layer.attention.self.query.parameters():
+            part.data.zero_()
+    layered = Layered(model, first_only=False)
+    windows = probe_windows(layered.vocabulary, 300)
+    for row in range(len(windows.rows)):
+        exact = model(torch.from_numpy(windows.window(row))[None].long()).last_hidden_state[0]
+        found = layered.states(layered.moved(windows, [row]))
+        assert float((found - exact).abs().mean()) < 0.02 * float(exact.abs().mean())
 
 
 @runs_here
@@ -332,13 +344,20 @@ def test_a_job_in_int8_runs_in_it_and_runs_again_for_nothing(home, tmp_path, mod
 
 
 @runs_here
-def test_it_is_made_beside_the_source_for_an_image(tmp_path):
-    package = tmp_path / "copied"
-    package.mkdir()
-    for name in ("encoder.c", "native_library.py"):
-        (package / name).write_bytes(native_library.SOURCE.with_name(name).read_bytes())
-    done = subprocess.run(
-        [sys.executable, str(package / "native_library.py")],
-        capture_output=True, text=True, check=True, env={**os.environ, "CC": ""},
-    )  # fmt: skip
-    assert done.stdout.strip() == str(next(package.glob("encoder-*.so")))
+def test_an_image_has_it_beside_the_source_and_needs_no_compiler(fresh, tmp_path, monkeypatch):
+    source = tmp_path / "encoder.c"
+    source.write_bytes(native_library.SOURCE.read_bytes())
+    monkeypatch.setattr(native_library, "SOURCE", source)
+    native_library.build_beside_source()
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(native_library, "find_spec", lambda _: None)
+    assert native_library.lacking() is None
+    assert native_library.library()._name == str(next(tmp_path.glob("encoder-*.so")))
+    assert not fresh.exists()
+
+
+@runs_here
+@pytest.mark.skipif(find_spec("ziglang") is None, reason="Zig's package is not installed")
+def test_zigs_compiler_will_do(fresh, monkeypatch):
+    monkeypatch.setattr(native_library, "_COMPILERS", ())
+    assert native_library.library().windrow_scratch

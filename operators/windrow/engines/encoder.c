@@ -3,7 +3,7 @@
  * Rows lie one after another, without padding. One call runs on one core; callers run one call a core. States
  * between layers, normalisation and softmax are fp32. What is multiplied is rounded as it comes: the weights by
  * output channel, states by group of a token's channels (`group`), queries and keys by token and head, values by
- * channel of a row, softmax's numerators to 1/255 of the largest. A row's outputs do not depend on its neighbours.
+ * channel of a row, softmax's numerators to 1/253 of the largest. A row's outputs do not depend on its neighbours.
  *
  * Sources: vpdpbusd, Intel Intrinsics Guide; attention's rounding after Zhang et al. 2025, "SageAttention".
  */
@@ -63,15 +63,17 @@ typedef struct {
             STEP(0, x0_, 0)                                                                                            \
             STEP(1, x0_, 1)                                                                                            \
             STEP(2, x0_, 2)                                                                                            \
-            STEP(3, x3_, 0) STEP(4, x3_, 1) STEP(5, x3_, 2) STEP(6, x6_, 0) STEP(7, x6_, 1) STEP(8, x6_, 2)            \
-                STEP(9, x9_, 0) STEP(10, x9_, 1) STEP(11, x9_, 2) x0_ += 4,                                            \
+            STEP(3, x3_, 0)                                                                                            \
+            STEP(4, x3_, 1) STEP(5, x3_, 2) STEP(6, x6_, 0) STEP(7, x6_, 1) STEP(8, x6_, 2) STEP(9, x9_, 0)            \
+                STEP(10, x9_, 1) STEP(11, x9_, 2) x0_ += 4,                                                            \
                 x3_ += 4, x6_ += 4, x9_ += 4;                                                                          \
         }                                                                                                              \
         FINISH(0, finish)                                                                                              \
         FINISH(1, finish)                                                                                              \
         FINISH(2, finish)                                                                                              \
-        FINISH(3, finish) FINISH(4, finish) FINISH(5, finish) FINISH(6, finish) FINISH(7, finish) FINISH(8, finish)    \
-            FINISH(9, finish) FINISH(10, finish) FINISH(11, finish)                                                    \
+        FINISH(3, finish)                                                                                              \
+        FINISH(4, finish) FINISH(5, finish) FINISH(6, finish) FINISH(7, finish) FINISH(8, finish) FINISH(9, finish)    \
+            FINISH(10, finish) FINISH(11, finish)                                                                      \
     } while (0)
 /* In place: compilers, left to themselves, copy the sums around or keep them in memory. */
 #define TIMES(sum, x, w) __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(x), "v"(w))
@@ -120,43 +122,25 @@ INLINE void keep(float* place, __m512i sums, __m512 steps, int is_first) {
              _mm512_loadu_si512(offsets), _mm512_loadu_si512(offsets + 16), KEEP);                                     \
     }
 
+/* Kernels are made for each number of rows: with a constant, the sums have registers of their own. */
+#define CASE(n, call)                                                                                                  \
+    case n:                                                                                                            \
+        call(n);                                                                                                       \
+        break
 #define EACH(call)                                                                                                     \
     switch (rows) {                                                                                                    \
-        case 1:                                                                                                        \
-            call(1);                                                                                                   \
-            break;                                                                                                     \
-        case 2:                                                                                                        \
-            call(2);                                                                                                   \
-            break;                                                                                                     \
-        case 3:                                                                                                        \
-            call(3);                                                                                                   \
-            break;                                                                                                     \
-        case 4:                                                                                                        \
-            call(4);                                                                                                   \
-            break;                                                                                                     \
-        case 5:                                                                                                        \
-            call(5);                                                                                                   \
-            break;                                                                                                     \
-        case 6:                                                                                                        \
-            call(6);                                                                                                   \
-            break;                                                                                                     \
-        case 7:                                                                                                        \
-            call(7);                                                                                                   \
-            break;                                                                                                     \
-        case 8:                                                                                                        \
-            call(8);                                                                                                   \
-            break;                                                                                                     \
-        case 9:                                                                                                        \
-            call(9);                                                                                                   \
-            break;                                                                                                     \
-        case 10:                                                                                                       \
-            call(10);                                                                                                  \
-            break;                                                                                                     \
-        case 11:                                                                                                       \
-            call(11);                                                                                                  \
-            break;                                                                                                     \
-        default:                                                                                                       \
-            call(12);                                                                                                  \
+        CASE(1, call);                                                                                                 \
+        CASE(2, call);                                                                                                 \
+        CASE(3, call);                                                                                                 \
+        CASE(4, call);                                                                                                 \
+        CASE(5, call);                                                                                                 \
+        CASE(6, call);                                                                                                 \
+        CASE(7, call);                                                                                                 \
+        CASE(8, call);                                                                                                 \
+        CASE(9, call);                                                                                                 \
+        CASE(10, call);                                                                                                \
+        CASE(11, call);                                                                                                \
+        CASE(12, call);                                                                                                \
     }
 
 static void tile(int rows, const Product* p, int first, const uint8_t* x, const float* scales, float* out,
@@ -226,7 +210,7 @@ INLINE float rounded(const float* x, const float* ease, int count, uint8_t* out)
     return largest / 127;
 }
 
-/* For four rows at once: what one step of each is worth, four times over, and one through that. */
+/* Of four rows a, b, c, d: what one step is worth, and steps per unit, as a b c d four times over. */
 typedef struct {
     __m512 worth, steps;
 } Four;
@@ -283,16 +267,18 @@ static void add_and_normalise(int rows, int size, float* states, const float* mo
     }
 }
 
-/* 2 to the power of x, rounded, for x from -20 (what is less counts as that) to 100; off by 1e-4 of its value. */
-INLINE __m512i power_of_two(__m512 x) {
-    const __m512 shift = _mm512_set1_ps(12582912.0f); /* 1.5 times 2 to the power of 23: no places after the point */
-    x = _mm512_max_ps(x, _mm512_set1_ps(-20));
-    const __m512 t = _mm512_add_ps(x, shift), f = _mm512_reduce_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    __m512 p = _mm512_fmadd_ps(f, _mm512_set1_ps(0.0551717746f), _mm512_set1_ps(0.242611372f));
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0.69326097f));
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0.999928027f));
-    const __m512i bits = _mm512_add_epi32(_mm512_castps_si512(p), _mm512_slli_epi32(_mm512_castps_si512(t), 23));
-    return _mm512_cvtps_epi32(_mm512_castsi512_ps(bits));
+/* 16384 times 2 to the power of i / 64 */
+static const int16_t POWERS[64] __attribute__((aligned(64))) = {
+    16384, 16562, 16743, 16925, 17109, 17296, 17484, 17674, 17867, 18061, 18258, 18457, 18658, 18861, 19066, 19274,
+    19484, 19696, 19911, 20127, 20347, 20568, 20792, 21019, 21247, 21479, 21713, 21949, 22188, 22430, 22674, 22921,
+    23170, 23423, 23678, 23936, 24196, 24460, 24726, 24995, 25268, 25543, 25821, 26102, 26386, 26674, 26964, 27258,
+    27554, 27855, 28158, 28464, 28774, 29088, 29405, 29725, 30048, 30376, 30706, 31041, 31379, 31720, 32066, 32415};
+
+/* 2 to the power of x / 64, rounded, in words; x is at most 511, and whatever is far below zero gives zero. */
+INLINE __m512i powers_of_two(__m512i x) {
+    const __m512i part = _mm512_permutex2var_epi16(_mm512_load_si512(POWERS), x, _mm512_load_si512(POWERS + 32));
+    const __m512i down = _mm512_sub_epi16(_mm512_set1_epi16(13), _mm512_srai_epi16(x, 6));
+    return _mm512_avg_epu16(_mm512_srlv_epi16(part, down), _mm512_setzero_si512());
 }
 
 /* What attention needs of one head; `room` is the longest row's tokens, rounded up to SHARED. */
@@ -413,20 +399,21 @@ static void attend(int rows, const Head* h, const float* query, float scale, int
         for (int n = tokens; n < end; n++) scores[n] = -1e30f;
         __m512 most = _mm512_set1_ps(-1e30f);
         for (int n = 0; n < end; n += 16) most = _mm512_max_ps(most, _mm512_loadu_ps(scores + n));
-        /* the largest becomes 255 */
-        const float worth = scale * asked_steps[r], least = 7.9943534f - _mm512_reduce_max_ps(most) * worth;
-        const __m512 step = _mm512_set1_ps(worth), add = _mm512_set1_ps(least);
+        /* the largest becomes 253; a query of zeros has equal scores, and those beyond the row stay far below */
+        const float worth = fmaxf(64 * scale * asked_steps[r], 1e-20f);
+        const __m512 step = _mm512_set1_ps(worth);
+        const __m512 add = _mm512_set1_ps(511 - _mm512_reduce_max_ps(most) * worth);
         __m512i sum = _mm512_setzero_si512();
         for (int n = 0; n < room; n += SHARED) {
-            __m512i whole[4];
+            __m512i x[4];
 #pragma GCC unroll 4
             for (int i = 0; i < 4; i++) {
                 const int at = n + 16 * i;
-                whole[i] = at < end ? power_of_two(_mm512_fmadd_ps(_mm512_loadu_ps(scores + at), step, add))
-                                    : _mm512_setzero_si512();
+                x[i] = at < end ? _mm512_cvtps_epi32(_mm512_fmadd_ps(_mm512_loadu_ps(scores + at), step, add))
+                                : _mm512_set1_epi32(INT32_MIN);
             }
-            const __m512i packed =
-                _mm512_packus_epi16(_mm512_packus_epi32(whole[0], whole[1]), _mm512_packus_epi32(whole[2], whole[3]));
+            const __m512i packed = _mm512_packus_epi16(powers_of_two(_mm512_packs_epi32(x[0], x[1])),
+                                                       powers_of_two(_mm512_packs_epi32(x[2], x[3])));
             sum = _mm512_dpbusd_epi32(sum, packed, _mm512_set1_epi8(1));
             _mm512_storeu_si512(h->shares + r * room + n, packed);
         }

@@ -22,7 +22,7 @@ from pathlib import Path
 from windrow.engines.device import cpu_flags
 from windrow.errors import ExportError
 
-__all__ = ["build", "library", "lacking"]
+__all__ = ["build", "build_beside_source", "library", "lacking"]
 
 SOURCE = Path(__file__).with_name("encoder.c")
 NEEDED = ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni", "fma")
@@ -101,6 +101,12 @@ def build(file: Path) -> Path:
     return file
 
 
+def build_beside_source() -> None:
+    """Compile the kernels into the package, for an image that has no compiler later; other processors need none."""
+    if platform.machine() == "x86_64":
+        build(_places()[0])
+
+
 def _places() -> list[Path]:
     """Return where the kernels may lie: beside the source, as in our images, or in the user's cache."""
     facts = (SOURCE.read_bytes(), " ".join(_FLAGS).encode())
@@ -118,7 +124,3 @@ def _compiler() -> list[str]:
     if found:
         return [found]
     return [sys.executable, "-m", "ziglang", "cc"] if find_spec("ziglang") else []
-
-
-if __name__ == "__main__":
-    print(build(_places()[0]))  # noqa: T201 (an image is told where they lie)

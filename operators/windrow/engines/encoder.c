@@ -13,10 +13,13 @@
 #include <stdint.h>
 #include <string.h>
 
-#define ROWS 12   /* of states in registers: 12 x 2 accumulators, 2 of weights, some of states */
-#define PANEL 32  /* outputs in registers: 2 vectors of 16 */
-#define SHARED 64 /* keys whose shares are packed together */
-#define BLOCK 96  /* rows of states that go through the feed-forward layers together: they stay in L2 */
+#define ROWS 12            /* of states in registers: 12 x 2 accumulators, 2 of weights, some of states */
+#define PANEL 32           /* outputs in registers: 2 vectors of 16 */
+#define SHARED 64          /* keys whose shares are packed together */
+#define BLOCK 96           /* rows of states that go through the feed-forward layers together: they stay in L2 */
+#define LOG2_E 1.44269504f /* softmax is of base 2 here */
+#define FIRSTS 16          /* first tokens that go through the last layer's attention together */
+#define LANES 16           /* heads beside each other in one vector there */
 #define INLINE static inline __attribute__((always_inline))
 
 typedef struct {
@@ -44,6 +47,8 @@ typedef struct {
     Norm embedded;
     const Layer* layers;
     int32_t count, heads;
+    const float* last_key;   /* [hidden][hidden]: the last layer's in fp32, for first tokens alone */
+    const float* last_value; /* [heads][hidden][size]: the same, turned */
 } Encoder;
 
 /* Dots of `rows` (a constant of at most 12) rows of unsigned bytes with a panel of signed ones. The sums start from
@@ -64,16 +69,18 @@ typedef struct {
             STEP(1, x0_, 1)                                                                                            \
             STEP(2, x0_, 2)                                                                                            \
             STEP(3, x3_, 0)                                                                                            \
-            STEP(4, x3_, 1) STEP(5, x3_, 2) STEP(6, x6_, 0) STEP(7, x6_, 1) STEP(8, x6_, 2) STEP(9, x9_, 0)            \
-                STEP(10, x9_, 1) STEP(11, x9_, 2) x0_ += 4,                                                            \
+            STEP(4, x3_, 1)                                                                                            \
+            STEP(5, x3_, 2) STEP(6, x6_, 0) STEP(7, x6_, 1) STEP(8, x6_, 2) STEP(9, x9_, 0) STEP(10, x9_, 1)           \
+                STEP(11, x9_, 2) x0_ += 4,                                                                             \
                 x3_ += 4, x6_ += 4, x9_ += 4;                                                                          \
         }                                                                                                              \
         FINISH(0, finish)                                                                                              \
         FINISH(1, finish)                                                                                              \
         FINISH(2, finish)                                                                                              \
         FINISH(3, finish)                                                                                              \
-        FINISH(4, finish) FINISH(5, finish) FINISH(6, finish) FINISH(7, finish) FINISH(8, finish) FINISH(9, finish)    \
-            FINISH(10, finish) FINISH(11, finish)                                                                      \
+        FINISH(4, finish)                                                                                              \
+        FINISH(5, finish) FINISH(6, finish) FINISH(7, finish) FINISH(8, finish) FINISH(9, finish) FINISH(10, finish)   \
+            FINISH(11, finish)                                                                                         \
     } while (0)
 /* In place: compilers, left to themselves, copy the sums around or keep them in memory. */
 #define TIMES(sum, x, w) __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(x), "v"(w))
@@ -435,6 +442,10 @@ typedef struct {
     float* firsts;        /* [rows][hidden]: the states of first tokens, and these rounded */
     uint8_t* first_bytes; /* [rows][hidden] */
     float* first_steps;   /* [rows][groups] */
+    float* queries;       /* [rows][hidden]: of first tokens */
+    float* wanted;        /* [FIRSTS][hidden][LANES]: what a head looks for, in the states themselves */
+    float* parts;         /* [longest][LANES]: a head's share of each token */
+    float* seen;          /* [FIRSTS][LANES][hidden]: the states as a head mixes them */
     float* mixed;         /* [tokens][hidden]: what attention made */
     uint8_t* block_bytes; /* [BLOCK][hidden] */
     float* block_steps;   /* [BLOCK][groups] */
@@ -455,6 +466,10 @@ static uint8_t* lay_out(Scratch* s, const Encoder* e, size_t tokens, size_t rows
     s->firsts = cut(&start, rows * hidden * sizeof(float));
     s->first_bytes = cut(&start, rows * hidden);
     s->first_steps = cut(&start, rows * groups * sizeof(float));
+    s->queries = cut(&start, rows * hidden * sizeof(float));
+    s->wanted = cut(&start, FIRSTS * hidden * LANES * sizeof(float));
+    s->parts = cut(&start, (longest + 8) * LANES * sizeof(float));
+    s->seen = cut(&start, FIRSTS * hidden * LANES * sizeof(float));
     s->mixed = cut(&start, tokens * hidden * sizeof(float));
     s->block_bytes = cut(&start, BLOCK * hidden);
     s->block_steps = cut(&start, BLOCK * groups * sizeof(float));
@@ -476,27 +491,166 @@ static uint8_t* lay_out(Scratch* s, const Encoder* e, size_t tokens, size_t rows
     return start;
 }
 
-static void attend_all(const Scratch* s, const Layer* l, int heads, int rows, const int32_t* bounds, int is_short) {
+static void attend_all(const Scratch* s, const Layer* l, int heads, int rows, const int32_t* bounds) {
     const int hidden = l->query.inputs, size = hidden / heads, tokens = bounds[rows];
-    const float scale = 1.44269504f / sqrtf((float)size); /* softmax is of base 2 here */
+    const float scale = LOG2_E / sqrtf((float)size);
     const Head* h = &s->head;
     for (int d = 0; d < hidden; d += size) {
-        if (is_short)
-            multiply(&l->query, rows, s->first_bytes, s->first_steps, d, d + size, h->query, size, 0);
-        else
-            multiply(&l->query, tokens, s->bytes, s->steps, d, d + size, h->query, size, 0);
+        multiply(&l->query, tokens, s->bytes, s->steps, d, d + size, h->query, size, 0);
         multiply(&l->key, tokens, s->bytes, s->steps, d, d + size, h->key, size, 0);
         multiply(&l->value, tokens, s->bytes, s->steps, d, d + size, h->value, size, 0);
         for (int r = 0; r < rows; r++) {
-            const int start = bounds[r], here = bounds[r + 1] - start, room = (here + SHARED - 1) / SHARED * SHARED;
-            const int from = is_short ? r : start, to = is_short ? r + 1 : start + here;
+            const int start = bounds[r], end = bounds[r + 1], here = end - start;
+            const int room = (here + SHARED - 1) / SHARED * SHARED;
             pack_keys(h, h->key + (ptrdiff_t)start * size, here, size);
             pack_values(h, h->value + (ptrdiff_t)start * size, here, room, size);
-            for (int q = from; q < to; q += ROWS)
-                attend(to - q < ROWS ? to - q : ROWS, h, h->query + (ptrdiff_t)q * size, scale, here, room, size,
+            for (int q = start; q < end; q += ROWS)
+                attend(end - q < ROWS ? end - q : ROWS, h, h->query + (ptrdiff_t)q * size, scale, here, room, size,
                        s->mixed + (ptrdiff_t)q * hidden + d, hidden);
         }
     }
+}
+
+/* 2 to the power of x, for x of at most zero; off by 2e-7 of its value. */
+INLINE __m512 power_of_two(__m512 x) {
+    const __m512 f = _mm512_reduce_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    __m512 p = _mm512_fmadd_ps(f, _mm512_set1_ps(1.5353362e-4f), _mm512_set1_ps(1.3398874e-3f));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(9.6184373e-3f));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(5.5503324e-2f));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(2.4022648e-1f));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(6.9314718e-1f));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.0f));
+    return _mm512_scalef_ps(p, _mm512_sub_ps(x, f));
+}
+
+/* What head `head` of one first token looks for in the states: its query times the weights of its keys. A key's bias
+ * adds the same to all scores, so it is left out. */
+static void want(const Encoder* e, int hidden, int size, int head, const float* query, float* wanted) {
+    const float* weights = e->last_key + (ptrdiff_t)head * size * hidden;
+    const __m512i places = _mm512_mullo_epi32(_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
+                                              _mm512_set1_epi32(LANES));
+    for (int i = 0; i < hidden; i += 32) {
+        __m512 low = _mm512_setzero_ps(), high = low;
+        for (int d = 0; d < size; d++) {
+            const __m512 q = _mm512_set1_ps(query[d]);
+            low = _mm512_fmadd_ps(q, _mm512_loadu_ps(weights + (ptrdiff_t)d * hidden + i), low);
+            high = _mm512_fmadd_ps(q, _mm512_loadu_ps(weights + (ptrdiff_t)d * hidden + i + 16), high);
+        }
+        _mm512_i32scatter_ps(wanted + i * LANES, places, low, 4);
+        _mm512_i32scatter_ps(wanted + (i + 16) * LANES, places, high, 4);
+    }
+}
+
+/* The shares of a row's tokens, for all lanes at once; returns one through their sums. */
+static __m512 share_out(const float* states, int tokens, int hidden, const float* wanted, float scale, float* parts) {
+    __m512 most = _mm512_set1_ps(-3e38f), sum = _mm512_setzero_ps();
+    for (int t = 0; t < tokens; t += 8) {
+        const float* x[8];
+        __m512 a[8];
+#pragma GCC unroll 8
+        for (int k = 0; k < 8; k++) {
+            x[k] = states + (ptrdiff_t)(t + k < tokens ? t + k : tokens - 1) * hidden;
+            a[k] = _mm512_setzero_ps();
+        }
+        for (int i = 0; i < hidden; i++) {
+            const __m512 w = _mm512_loadu_ps(wanted + i * LANES);
+#pragma GCC unroll 8
+            for (int k = 0; k < 8; k++) a[k] = _mm512_fmadd_ps(_mm512_set1_ps(x[k][i]), w, a[k]);
+        }
+#pragma GCC unroll 8
+        for (int k = 0; k < 8; k++) {
+            a[k] = _mm512_mul_ps(a[k], _mm512_set1_ps(scale));
+            most = _mm512_max_ps(most, a[k]);
+            _mm512_storeu_ps(parts + (t + k) * LANES, a[k]);
+        }
+    }
+    for (int t = 0; t < tokens; t++) {
+        const __m512 part = power_of_two(_mm512_sub_ps(_mm512_loadu_ps(parts + t * LANES), most));
+        sum = _mm512_add_ps(sum, part);
+        _mm512_storeu_ps(parts + t * LANES, part);
+    }
+    return _mm512_div_ps(_mm512_set1_ps(1), sum);
+}
+
+/* A row's states, mixed by the shares of `lanes` heads: seen [LANES][hidden]. */
+static void mix_states(const float* states, int tokens, int hidden, int lanes, const float* parts, __m512 through,
+                       float* seen) {
+    float each[LANES];
+    _mm512_storeu_ps(each, through);
+    for (int h = 0; h < lanes; h += 8)
+        for (int i = 0; i < hidden; i += 32) {
+            __m512 low[8], high[8];
+#pragma GCC unroll 8
+            for (int k = 0; k < 8; k++) low[k] = high[k] = _mm512_setzero_ps();
+            for (int t = 0; t < tokens; t++) {
+                const __m512 x0 = _mm512_loadu_ps(states + (ptrdiff_t)t * hidden + i);
+                const __m512 x1 = _mm512_loadu_ps(states + (ptrdiff_t)t * hidden + i + 16);
+#pragma GCC unroll 8
+                for (int k = 0; k < 8; k++) {
+                    const __m512 part = _mm512_set1_ps(parts[t * LANES + h + k]);
+                    low[k] = _mm512_fmadd_ps(part, x0, low[k]);
+                    high[k] = _mm512_fmadd_ps(part, x1, high[k]);
+                }
+            }
+#pragma GCC unroll 8
+            for (int k = 0; k < 8; k++) {
+                const __m512 one = _mm512_set1_ps(each[h + k]);
+                _mm512_storeu_ps(seen + (h + k) * hidden + i, _mm512_mul_ps(low[k], one));
+                _mm512_storeu_ps(seen + (h + k) * hidden + i + 16, _mm512_mul_ps(high[k], one));
+            }
+        }
+}
+
+/* What head `head` makes of the states it has seen: the weights of its values times these, and their bias. */
+static void tell(const Encoder* e, int hidden, int size, int head, const float* seen, float* out) {
+    const float* weights = e->last_value + (ptrdiff_t)head * hidden * size;
+    const float* bias = e->layers[e->count - 1].value.bias + head * size;
+    for (int d = 0; d < size; d += 32) {
+        __m512 low[4], high[4];
+#pragma GCC unroll 4
+        for (int k = 0; k < 4; k++) low[k] = high[k] = _mm512_setzero_ps();
+        for (int i = 0; i < hidden; i += 4)
+#pragma GCC unroll 4
+            for (int k = 0; k < 4; k++) {
+                const __m512 x = _mm512_set1_ps(seen[i + k]);
+                low[k] = _mm512_fmadd_ps(x, _mm512_loadu_ps(weights + (i + k) * size + d), low[k]);
+                high[k] = _mm512_fmadd_ps(x, _mm512_loadu_ps(weights + (i + k) * size + d + 16), high[k]);
+            }
+        low[0] = _mm512_add_ps(_mm512_add_ps(low[0], low[1]), _mm512_add_ps(low[2], low[3]));
+        high[0] = _mm512_add_ps(_mm512_add_ps(high[0], high[1]), _mm512_add_ps(high[2], high[3]));
+        _mm512_storeu_ps(out + d, _mm512_add_ps(low[0], _mm512_loadu_ps(bias + d)));
+        _mm512_storeu_ps(out + d + 16, _mm512_add_ps(high[0], _mm512_loadu_ps(bias + d + 16)));
+    }
+}
+
+/* The last layer's attention for first tokens alone. Keys and values of all the others would be made for one query
+ * each; instead the query goes to the states, and the states' mixture to the values: both in fp32. */
+static void attend_from_first(const Scratch* s, const Encoder* e, int rows, const int32_t* bounds,
+                              const float* states) {
+    const Layer* l = e->layers + e->count - 1;
+    const int hidden = l->query.inputs, size = hidden / e->heads;
+    const float scale = LOG2_E / sqrtf((float)size);
+    multiply(&l->query, rows, s->first_bytes, s->first_steps, 0, hidden, s->queries, hidden, 0);
+    for (int c = 0; c < rows; c += FIRSTS)
+        for (int g = 0; g < e->heads; g += LANES) {
+            const int here = rows - c < FIRSTS ? rows - c : FIRSTS, lanes = e->heads - g < LANES ? e->heads - g : LANES;
+            if (lanes < LANES) memset(s->wanted, 0, (size_t)here * hidden * LANES * sizeof(float));
+            for (int h = 0; h < lanes; h++)
+                for (int r = 0; r < here; r++)
+                    want(e, hidden, size, g + h, s->queries + (ptrdiff_t)(c + r) * hidden + (g + h) * size,
+                         s->wanted + (ptrdiff_t)r * hidden * LANES + h);
+            for (int r = 0; r < here; r++) {
+                const float* x = states + (ptrdiff_t)bounds[c + r] * hidden;
+                const int tokens = bounds[c + r + 1] - bounds[c + r];
+                const __m512 through =
+                    share_out(x, tokens, hidden, s->wanted + (ptrdiff_t)r * hidden * LANES, scale, s->parts);
+                mix_states(x, tokens, hidden, lanes, s->parts, through, s->seen + (ptrdiff_t)r * hidden * LANES);
+            }
+            for (int h = 0; h < lanes; h++)
+                for (int r = 0; r < here; r++)
+                    tell(e, hidden, size, g + h, s->seen + ((ptrdiff_t)r * LANES + h) * hidden,
+                         s->mixed + (ptrdiff_t)(c + r) * hidden + (g + h) * size);
+        }
 }
 
 static void feed_forward(const Scratch* s, const Layer* l, int rows, float* states, const float* mixed) {
@@ -527,7 +681,6 @@ size_t windrow_scratch(const Encoder* e, int tokens, int rows, int longest) {
 void windrow_encode(const Encoder* e, int rows, const int32_t* bounds, const int64_t* ids, const int64_t* positions,
                     int first_only, float* states, uint8_t* memory) {
     const int hidden = e->layers->query.inputs, tokens = bounds[rows];
-    const int groups = hidden / e->layers->query.group;
     int longest = 1;
     for (int r = 0; r < rows; r++) longest = bounds[r + 1] - bounds[r] > longest ? bounds[r + 1] - bounds[r] : longest;
     Scratch s;
@@ -538,17 +691,17 @@ void windrow_encode(const Encoder* e, int rows, const int32_t* bounds, const int
     }
     for (const Layer* l = e->layers; l < e->layers + e->count; l++) {
         const int is_short = first_only && l == e->layers + e->count - 1, asking = is_short ? rows : tokens;
-        round_states(&l->query, tokens, states, s.bytes, s.steps);
         if (is_short) {
-            for (int r = 0; r < rows; r++) {
-                const ptrdiff_t first = bounds[r];
-                memcpy(s.firsts + (ptrdiff_t)r * hidden, states + first * hidden, hidden * sizeof(float));
-                memcpy(s.first_bytes + (ptrdiff_t)r * hidden, s.bytes + first * hidden, hidden);
-                memcpy(s.first_steps + (ptrdiff_t)r * groups, s.steps + first * groups, groups * sizeof(float));
-            }
+            for (int r = 0; r < rows; r++)
+                memcpy(s.firsts + (ptrdiff_t)r * hidden, states + (ptrdiff_t)bounds[r] * hidden,
+                       hidden * sizeof(float));
+            round_states(&l->query, rows, s.firsts, s.first_bytes, s.first_steps);
+            attend_from_first(&s, e, rows, bounds, states);
             memcpy(states, s.firsts, (size_t)rows * hidden * sizeof(float));
+        } else {
+            round_states(&l->query, tokens, states, s.bytes, s.steps);
+            attend_all(&s, l, e->heads, rows, bounds);
         }
-        attend_all(&s, l, e->heads, rows, bounds, is_short);
         for (int b = 0; b < asking; b += BLOCK)
             feed_forward(&s, l, asking - b < BLOCK ? asking - b : BLOCK, states + (ptrdiff_t)b * hidden,
                          s.mixed + (ptrdiff_t)b * hidden);

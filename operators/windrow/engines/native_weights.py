@@ -59,6 +59,8 @@ class Encoder(ctypes.Structure):
         ("layers", ctypes.POINTER(_Layer)),
         ("count", ctypes.c_int32),
         ("heads", ctypes.c_int32),
+        ("last_key", ctypes.c_void_p),
+        ("last_value", ctypes.c_void_p),
     ]
     kept: list[Any]
     size: int
@@ -146,6 +148,9 @@ def packed_encoder(model: Any, probes: Any) -> Encoder:
         row.attended, row.put_out = _norm(made, parts.attended), _norm(made, parts.put_out)
     made.kept.append(rows)
     made.layers, made.count, made.heads = rows, len(layers), _first(model.config.to_dict(), _HEADS)
+    made.last_key = _kept(made, _array(layers[-1].key.weight))
+    turned = _array(layers[-1].value.weight).reshape(made.heads, hidden // made.heads, hidden).transpose(0, 2, 1)
+    made.last_value = _kept(made, turned)
     return made
 
 

@@ -70,8 +70,9 @@ typedef struct {
             STEP(2, x0_, 2)                                                                                            \
             STEP(3, x3_, 0)                                                                                            \
             STEP(4, x3_, 1)                                                                                            \
-            STEP(5, x3_, 2) STEP(6, x6_, 0) STEP(7, x6_, 1) STEP(8, x6_, 2) STEP(9, x9_, 0) STEP(10, x9_, 1)           \
-                STEP(11, x9_, 2) x0_ += 4,                                                                             \
+            STEP(5, x3_, 2)                                                                                            \
+            STEP(6, x6_, 0) STEP(7, x6_, 1) STEP(8, x6_, 2) STEP(9, x9_, 0) STEP(10, x9_, 1) STEP(11, x9_, 2) x0_ +=   \
+                4,                                                                                                     \
                 x3_ += 4, x6_ += 4, x9_ += 4;                                                                          \
         }                                                                                                              \
         FINISH(0, finish)                                                                                              \
@@ -79,8 +80,8 @@ typedef struct {
         FINISH(2, finish)                                                                                              \
         FINISH(3, finish)                                                                                              \
         FINISH(4, finish)                                                                                              \
-        FINISH(5, finish) FINISH(6, finish) FINISH(7, finish) FINISH(8, finish) FINISH(9, finish) FINISH(10, finish)   \
-            FINISH(11, finish)                                                                                         \
+        FINISH(5, finish)                                                                                              \
+        FINISH(6, finish) FINISH(7, finish) FINISH(8, finish) FINISH(9, finish) FINISH(10, finish) FINISH(11, finish)  \
     } while (0)
 /* In place: compilers, left to themselves, copy the sums around or keep them in memory. */
 #define TIMES(sum, x, w) __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(x), "v"(w))
@@ -150,10 +151,37 @@ INLINE void keep(float* place, __m512i sums, __m512 steps, int is_first) {
         CASE(12, call);                                                                                                \
     }
 
+/* Where one group is all, the sums go straight on. */
+#define STORE(r, low, high) STORE_AS(, r, low, high)
+#define STORE_GELU(r, low, high) STORE_AS(gelu, r, low, high)
+#define STORE_AS(as, r, low, high)                                                                                     \
+    do {                                                                                                               \
+        const __m512 steps_ = _mm512_set1_ps(scales[r]);                                                               \
+        float* place_ = out + r * stride;                                                                              \
+        _mm512_storeu_ps(place_, as(_mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(low), steps_), s0, b0)));         \
+        _mm512_storeu_ps(place_ + 16, as(_mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(high), steps_), s1, b1)));   \
+    } while (0)
+#define DIRECT(rows)                                                                                                   \
+    DOTS(rows, x, p->inputs, w, p->group, _mm512_loadu_si512(offsets), _mm512_loadu_si512(offsets + 16), STORE)
+#define DIRECT_GELU(rows)                                                                                              \
+    DOTS(rows, x, p->inputs, w, p->group, _mm512_loadu_si512(offsets), _mm512_loadu_si512(offsets + 16), STORE_GELU)
+
+/* Outputs [first, first + PANEL) of up to 12 rows. */
 static void tile(int rows, const Product* p, int first, const uint8_t* x, const float* scales, float* out,
                  ptrdiff_t stride, int is_activated) {
     const int groups = p->inputs / p->group;
     const int8_t* w = p->weights + (ptrdiff_t)first * p->inputs;
+    if (groups == 1) {
+        const int32_t* offsets = p->offsets + first;
+        const __m512 s0 = _mm512_loadu_ps(p->scales + first), s1 = _mm512_loadu_ps(p->scales + first + 16);
+        const __m512 b0 = _mm512_loadu_ps(p->bias + first), b1 = _mm512_loadu_ps(p->bias + first + 16);
+        if (is_activated) {
+            EACH(DIRECT_GELU)
+        } else {
+            EACH(DIRECT)
+        }
+        return;
+    }
     float kept[ROWS * PANEL] __attribute__((aligned(64)));
     EACH(TILE)
     for (int i = 0; i < PANEL; i += 16) {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -75,6 +76,6 @@ def ragged(
 ) -> Windows:
     """Return windows of these token ids; the other arguments are as in `Windows`."""
     lengths = np.fromiter(map(len, pieces), dtype=np.int64, count=len(pieces))
-    ids = np.fromiter((i for piece in pieces for i in piece), dtype=np.int32, count=int(lengths.sum()))
+    ids = np.fromiter(chain.from_iterable(pieces), dtype=np.int32, count=int(lengths.sum()))
     offsets = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)])
     return Windows(ids, offsets, np.asarray(rows, dtype=np.int32), truncated, types)

@@ -71,8 +71,8 @@ typedef struct {
             STEP(3, x3_, 0)                                                                                            \
             STEP(4, x3_, 1)                                                                                            \
             STEP(5, x3_, 2)                                                                                            \
-            STEP(6, x6_, 0) STEP(7, x6_, 1) STEP(8, x6_, 2) STEP(9, x9_, 0) STEP(10, x9_, 1) STEP(11, x9_, 2) x0_ +=   \
-                4,                                                                                                     \
+            STEP(6, x6_, 0)                                                                                            \
+            STEP(7, x6_, 1) STEP(8, x6_, 2) STEP(9, x9_, 0) STEP(10, x9_, 1) STEP(11, x9_, 2) x0_ += 4,                \
                 x3_ += 4, x6_ += 4, x9_ += 4;                                                                          \
         }                                                                                                              \
         FINISH(0, finish)                                                                                              \
@@ -299,6 +299,16 @@ static void add_and_normalise(int rows, int size, float* states, const float* mo
             _mm512_storeu_ps(states + i,
                              _mm512_fmadd_ps(v, _mm512_loadu_ps(norm->weight + i), _mm512_loadu_ps(norm->bias + i)));
         }
+    }
+}
+
+/* The same, and the new states rounded for product `next`, if any, row after row while they are in L1. */
+static void add_normalise_and_round(int rows, int size, float* states, const float* more, const Norm* norm,
+                                    const Product* next, uint8_t* bytes, float* steps) {
+    for (int r = 0; r < rows; r++) {
+        const ptrdiff_t place = (ptrdiff_t)r * size;
+        add_and_normalise(1, size, states + place, more + place, norm);
+        if (next) round_states(next, 1, states + place, bytes + place, steps + (ptrdiff_t)r * (size / next->group));
     }
 }
 
@@ -681,12 +691,13 @@ static void attend_from_first(const Scratch* s, const Encoder* e, int rows, cons
         }
 }
 
-static void feed_forward(const Scratch* s, const Layer* l, int rows, float* states, const float* mixed) {
+/* What follows attention; the new states are rounded for the next layer's product `next`, if any. */
+static void feed_forward(const Scratch* s, const Layer* l, int rows, float* states, const float* mixed,
+                         const Product* next, uint8_t* bytes, float* steps) {
     const int hidden = l->query.inputs, inner = l->outer.inputs, width = l->outer.group, groups = inner / width;
     round_states(&l->mixed, rows, mixed, s->block_bytes, s->block_steps);
     multiply(&l->mixed, rows, s->block_bytes, s->block_steps, 0, hidden, s->put_out, hidden, 0);
-    add_and_normalise(rows, hidden, states, s->put_out, &l->attended);
-    round_states(&l->inner, rows, states, s->block_bytes, s->block_steps);
+    add_normalise_and_round(rows, hidden, states, s->put_out, &l->attended, &l->inner, s->block_bytes, s->block_steps);
     for (int g = 0; g < groups; g++) {
         multiply(&l->inner, rows, s->block_bytes, s->block_steps, g * width, (g + 1) * width, s->raw, width, 1);
         for (int r = 0; r < rows; r++)
@@ -694,7 +705,7 @@ static void feed_forward(const Scratch* s, const Layer* l, int rows, float* stat
                                                      s->inner_bytes + (ptrdiff_t)r * inner + g * width);
     }
     multiply(&l->outer, rows, s->inner_bytes, s->inner_steps, 0, hidden, s->put_out, hidden, 0);
-    add_and_normalise(rows, hidden, states, s->put_out, &l->put_out);
+    add_normalise_and_round(rows, hidden, states, s->put_out, &l->put_out, next, bytes, steps);
 }
 
 /* Bytes of scratch memory for so many tokens and rows at once, of which the longest has `longest` tokens. */
@@ -708,17 +719,21 @@ size_t windrow_scratch(const Encoder* e, int tokens, int rows, int longest) {
  * lie at the start. */
 void windrow_encode(const Encoder* e, int rows, const int32_t* bounds, const int64_t* ids, const int64_t* positions,
                     int first_only, float* states, uint8_t* memory) {
-    const int hidden = e->layers->query.inputs, tokens = bounds[rows];
+    const Layer* last = e->layers + e->count - 1;
+    const int hidden = last->query.inputs, groups = hidden / last->query.group, tokens = bounds[rows];
     int longest = 1;
     for (int r = 0; r < rows; r++) longest = bounds[r + 1] - bounds[r] > longest ? bounds[r + 1] - bounds[r] : longest;
     Scratch s;
     lay_out(&s, e, tokens, rows, longest, memory + (64 - (uintptr_t)memory % 64) % 64);
     for (int t = 0; t < tokens; t++) {
-        memcpy(states + (ptrdiff_t)t * hidden, e->words + ids[t] * hidden, hidden * sizeof(float));
-        add_and_normalise(1, hidden, states + (ptrdiff_t)t * hidden, e->places + positions[t] * hidden, &e->embedded);
+        float* mine = states + (ptrdiff_t)t * hidden;
+        memcpy(mine, e->words + ids[t] * hidden, hidden * sizeof(float));
+        add_normalise_and_round(1, hidden, mine, e->places + positions[t] * hidden, &e->embedded, &e->layers->query,
+                                s.bytes + (ptrdiff_t)t * hidden, s.steps + (ptrdiff_t)t * groups);
     }
-    for (const Layer* l = e->layers; l < e->layers + e->count; l++) {
-        const int is_short = first_only && l == e->layers + e->count - 1, asking = is_short ? rows : tokens;
+    for (const Layer* l = e->layers; l <= last; l++) {
+        const int is_short = first_only && l == last, asking = is_short ? rows : tokens;
+        const Product* next = l == last || (first_only && l + 1 == last) ? NULL : &l[1].query;
         if (is_short) {
             for (int r = 0; r < rows; r++)
                 memcpy(s.firsts + (ptrdiff_t)r * hidden, states + (ptrdiff_t)bounds[r] * hidden,
@@ -727,11 +742,11 @@ void windrow_encode(const Encoder* e, int rows, const int32_t* bounds, const int
             attend_from_first(&s, e, rows, bounds, states);
             memcpy(states, s.firsts, (size_t)rows * hidden * sizeof(float));
         } else {
-            round_states(&l->query, tokens, states, s.bytes, s.steps);
             attend_all(&s, l, e->heads, rows, bounds);
         }
         for (int b = 0; b < asking; b += BLOCK)
             feed_forward(&s, l, asking - b < BLOCK ? asking - b : BLOCK, states + (ptrdiff_t)b * hidden,
-                         s.mixed + (ptrdiff_t)b * hidden);
+                         s.mixed + (ptrdiff_t)b * hidden, next, s.bytes + (ptrdiff_t)b * hidden,
+                         s.steps + (ptrdiff_t)b * groups);
     }
 }

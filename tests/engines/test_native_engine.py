@@ -164,7 +164,7 @@ def test_queries_of_zeros_attend_to_all_tokens_of_their_row_and_to_no_others(mod
         with torch.inference_mode():
             exact = model(torch.from_numpy(windows.window(row))[None].long()).last_hidden_state[0]
         found = layered.states(layered.moved(windows, [row]))
-        assert float((found - exact).abs().mean()) < 0.02 * float(exact.abs().mean())
+        assert float((found - exact).abs().mean()) < 0.03 * float(exact.abs().mean())
 
 
 @runs_here
@@ -204,7 +204,7 @@ def test_weights_that_are_no_numbers_reject_rows_and_a_row_that_is_too_long_says
 
 @runs_here
 def test_kernels_that_give_nonsense_are_refused(models, monkeypatch):
-    monkeypatch.setattr(native_weights, "_ZERO", 0)
+    monkeypatch.setattr(native_weights, "balance", lambda states, _: np.where(np.arange(len(states)) % 2, 1e4, 1e-4))
     with pytest.raises(ExportError, match="other outputs in int8 than in fp32 with engine 'native'"):
         open_engine(plan_for(), models("bert"))
 

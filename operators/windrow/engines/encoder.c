@@ -2,8 +2,9 @@
  *
  * Rows lie one after another, without padding. One call runs on one core; callers run one call a core. States
  * between layers, normalisation and softmax are fp32. What is multiplied is rounded as it comes: the weights by
- * output channel, states by group of a token's channels (`group`), queries and keys by token and head, values by
- * channel of a row, softmax's numerators to 1/253 of the largest. A row's outputs do not depend on its neighbours.
+ * output channel and group of inputs, states by group of a token's channels between their least and largest, queries
+ * and keys by token and head, values by channel of a row, softmax's numerators to 1/253 of the largest. A row's
+ * outputs do not depend on its neighbours.
  *
  * Sources: vpdpbusd, Intel Intrinsics Guide; attention's rounding after Zhang et al. 2025, "SageAttention".
  */
@@ -24,12 +25,17 @@
 
 typedef struct {
     int32_t inputs, outputs, group;
-    const int8_t* weights;  /* [outputs / 32][inputs / 4][32][4] */
-    const int32_t* offsets; /* [inputs / group][outputs]: -128 times the sum of a group's weights */
-    const float* scales;    /* [outputs] */
-    const float* bias;      /* [outputs] */
-    const float* ease;      /* [inputs]: multiplies the states before they are rounded */
+    const int8_t* weights; /* [outputs / 32][inputs / 4][32][4] */
+    const float* scales;   /* [inputs / group][outputs] */
+    const float* sums;     /* [inputs / group][outputs]: of a group's weights, in their scale */
+    const float* bias;     /* [outputs] */
+    const float* ease;     /* [inputs]: multiplies the states before they are rounded */
 } Product;
+
+/* What the bytes of a group stand for: `zero` + byte * `worth`. */
+typedef struct {
+    float worth, zero;
+} Scale;
 
 typedef struct {
     const float *weight, *bias;
@@ -72,7 +78,8 @@ typedef struct {
             STEP(4, x3_, 1)                                                                                            \
             STEP(5, x3_, 2)                                                                                            \
             STEP(6, x6_, 0)                                                                                            \
-            STEP(7, x6_, 1) STEP(8, x6_, 2) STEP(9, x9_, 0) STEP(10, x9_, 1) STEP(11, x9_, 2) x0_ += 4,                \
+            STEP(7, x6_, 1)                                                                                            \
+            STEP(8, x6_, 2) STEP(9, x9_, 0) STEP(10, x9_, 1) STEP(11, x9_, 2) x0_ += 4,                                \
                 x3_ += 4, x6_ += 4, x9_ += 4;                                                                          \
         }                                                                                                              \
         FINISH(0, finish)                                                                                              \
@@ -112,22 +119,28 @@ INLINE __m512 gelu(__m512 x) {
     return _mm512_mul_ps(x, _mm512_fmadd_ps(p, t, half));
 }
 
-INLINE void keep(float* place, __m512i sums, __m512 steps, int is_first) {
-    const __m512 made = _mm512_cvtepi32_ps(sums);
-    _mm512_store_ps(place, is_first ? _mm512_mul_ps(made, steps) : _mm512_fmadd_ps(made, steps, _mm512_load_ps(place)));
+/* A group's share of 16 outputs, on top of `more`. */
+INLINE __m512 in_scale(__m512i dots, const Scale* of, __m512 scales, __m512 sums, __m512 more) {
+    more = _mm512_fmadd_ps(_mm512_set1_ps(of->zero), sums, more);
+    return _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(dots), _mm512_set1_ps(of->worth)), scales, more);
 }
 
 #define KEEP(r, low, high)                                                                                             \
     do {                                                                                                               \
-        const __m512 steps_ = _mm512_set1_ps(scales[r * groups + g]);                                                  \
-        keep(kept + r * PANEL, low, steps_, !g);                                                                       \
-        keep(kept + r * PANEL + 16, high, steps_, !g);                                                                 \
+        float* place_ = kept + r * PANEL;                                                                              \
+        const Scale* of_ = x_scales + r * groups + g;                                                                  \
+        const __m512 more0_ = g ? _mm512_load_ps(place_) : b0, more1_ = g ? _mm512_load_ps(place_ + 16) : b1;          \
+        _mm512_store_ps(place_, in_scale(low, of_, s0, u0, more0_));                                                   \
+        _mm512_store_ps(place_ + 16, in_scale(high, of_, s1, u1, more1_));                                             \
     } while (0)
 #define TILE(rows)                                                                                                     \
     for (int g = 0; g < groups; g++) {                                                                                 \
-        const int32_t* offsets = p->offsets + (ptrdiff_t)g * p->outputs + first;                                       \
-        DOTS(rows, x + g * p->group, p->inputs, w + (ptrdiff_t)g * p->group * PANEL, p->group,                         \
-             _mm512_loadu_si512(offsets), _mm512_loadu_si512(offsets + 16), KEEP);                                     \
+        const float *scales = p->scales + (ptrdiff_t)g * p->outputs + first,                                           \
+                    *sums = p->sums + (ptrdiff_t)g * p->outputs + first;                                               \
+        const __m512 s0 = _mm512_loadu_ps(scales), s1 = _mm512_loadu_ps(scales + 16);                                  \
+        const __m512 u0 = _mm512_loadu_ps(sums), u1 = _mm512_loadu_ps(sums + 16);                                      \
+        DOTS(rows, x + g * p->group, p->inputs, w + (ptrdiff_t)g * p->group * PANEL, p->group, _mm512_setzero_si512(), \
+             _mm512_setzero_si512(), KEEP);                                                                            \
     }
 
 /* Kernels are made for each number of rows: with a constant, the sums have registers of their own. */
@@ -156,25 +169,23 @@ INLINE void keep(float* place, __m512i sums, __m512 steps, int is_first) {
 #define STORE_GELU(r, low, high) STORE_AS(gelu, r, low, high)
 #define STORE_AS(as, r, low, high)                                                                                     \
     do {                                                                                                               \
-        const __m512 steps_ = _mm512_set1_ps(scales[r]);                                                               \
         float* place_ = out + r * stride;                                                                              \
-        _mm512_storeu_ps(place_, as(_mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(low), steps_), s0, b0)));         \
-        _mm512_storeu_ps(place_ + 16, as(_mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(high), steps_), s1, b1)));   \
+        _mm512_storeu_ps(place_, as(in_scale(low, x_scales + r, s0, u0, b0)));                                         \
+        _mm512_storeu_ps(place_ + 16, as(in_scale(high, x_scales + r, s1, u1, b1)));                                   \
     } while (0)
-#define DIRECT(rows)                                                                                                   \
-    DOTS(rows, x, p->inputs, w, p->group, _mm512_loadu_si512(offsets), _mm512_loadu_si512(offsets + 16), STORE)
+#define DIRECT(rows) DOTS(rows, x, p->inputs, w, p->group, _mm512_setzero_si512(), _mm512_setzero_si512(), STORE)
 #define DIRECT_GELU(rows)                                                                                              \
-    DOTS(rows, x, p->inputs, w, p->group, _mm512_loadu_si512(offsets), _mm512_loadu_si512(offsets + 16), STORE_GELU)
+    DOTS(rows, x, p->inputs, w, p->group, _mm512_setzero_si512(), _mm512_setzero_si512(), STORE_GELU)
 
 /* Outputs [first, first + PANEL) of up to 12 rows. */
-static void tile(int rows, const Product* p, int first, const uint8_t* x, const float* scales, float* out,
+static void tile(int rows, const Product* p, int first, const uint8_t* x, const Scale* x_scales, float* out,
                  ptrdiff_t stride, int is_activated) {
     const int groups = p->inputs / p->group;
     const int8_t* w = p->weights + (ptrdiff_t)first * p->inputs;
+    const __m512 b0 = _mm512_loadu_ps(p->bias + first), b1 = _mm512_loadu_ps(p->bias + first + 16);
     if (groups == 1) {
-        const int32_t* offsets = p->offsets + first;
         const __m512 s0 = _mm512_loadu_ps(p->scales + first), s1 = _mm512_loadu_ps(p->scales + first + 16);
-        const __m512 b0 = _mm512_loadu_ps(p->bias + first), b1 = _mm512_loadu_ps(p->bias + first + 16);
+        const __m512 u0 = _mm512_loadu_ps(p->sums + first), u1 = _mm512_loadu_ps(p->sums + first + 16);
         if (is_activated) {
             EACH(DIRECT_GELU)
         } else {
@@ -184,17 +195,15 @@ static void tile(int rows, const Product* p, int first, const uint8_t* x, const 
     }
     float kept[ROWS * PANEL] __attribute__((aligned(64)));
     EACH(TILE)
-    for (int i = 0; i < PANEL; i += 16) {
-        const __m512 s = _mm512_loadu_ps(p->scales + first + i), b = _mm512_loadu_ps(p->bias + first + i);
-        for (int r = 0; r < rows; r++) {
-            const __m512 made = _mm512_fmadd_ps(_mm512_load_ps(kept + r * PANEL + i), s, b);
+    for (int r = 0; r < rows; r++)
+        for (int i = 0; i < PANEL; i += 16) {
+            const __m512 made = _mm512_load_ps(kept + r * PANEL + i);
             _mm512_storeu_ps(out + r * stride + i, is_activated ? gelu(made) : made);
         }
-    }
 }
 
 /* Outputs [first, last) of all rows; the first lies at `out`. */
-static void multiply(const Product* p, int rows, const uint8_t* x, const float* scales, int first, int last, float* out,
+static void multiply(const Product* p, int rows, const uint8_t* x, const Scale* scales, int first, int last, float* out,
                      ptrdiff_t stride, int is_activated) {
     const int groups = p->inputs / p->group;
     for (int n = first; n < last; n += PANEL)
@@ -218,31 +227,34 @@ INLINE __m512i unsigned_bytes(__m512 a, __m512 b, __m512 c, __m512 d) {
     return _mm512_permutexvar_epi32(by_row, bytes);
 }
 
-/* Round `count` numbers, a multiple of 32, to bytes, 128 for zero; return what one step is worth. */
-INLINE float rounded(const float* x, const float* ease, int count, uint8_t* out) {
-    __m512 most = _mm512_setzero_ps(), more = most;
-    for (int i = 0; i < count; i += 32) {
-        most = _mm512_max_ps(most, _mm512_abs_ps(_mm512_mul_ps(_mm512_loadu_ps(x + i), _mm512_loadu_ps(ease + i))));
-        more = _mm512_max_ps(more,
-                             _mm512_abs_ps(_mm512_mul_ps(_mm512_loadu_ps(x + i + 16), _mm512_loadu_ps(ease + i + 16))));
+/* Round `count` numbers, a multiple of 32, to bytes between their least and largest, or zero. */
+INLINE Scale rounded(const float* x, const float* ease, int count, uint8_t* out) {
+    const __m512i by_row = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    __m512 low = _mm512_setzero_ps(), high = low;
+    for (int i = 0; i < count; i += 16) {
+        const __m512 v = _mm512_mul_ps(_mm512_loadu_ps(x + i), _mm512_loadu_ps(ease + i));
+        low = _mm512_min_ps(low, v), high = _mm512_max_ps(high, v);
     }
-    const float largest = _mm512_reduce_max_ps(_mm512_max_ps(most, more));
-    const __m512 steps = _mm512_set1_ps(largest > 0 ? 127 / largest : 0);
+    const float least = _mm512_reduce_min_ps(low), span = _mm512_reduce_max_ps(high) - least;
+    const float per_unit = span > 0 ? 255 / span : 0, zero = rintf(-least * per_unit);
+    const __m512 steps = _mm512_set1_ps(per_unit), add = _mm512_set1_ps(zero);
     for (int i = 0; i < count; i += 64) {
-        __m512 v[4];
+        __m512i v[4];
         const int here = count - i < 64 ? 2 : 4;
 #pragma GCC unroll 4
         for (int k = 0; k < 4; k++)
-            v[k] = k < here ? _mm512_mul_ps(_mm512_mul_ps(_mm512_loadu_ps(x + i + 16 * k), steps),
-                                            _mm512_loadu_ps(ease + i + 16 * k))
-                            : steps;
-        const __m512i bytes = unsigned_bytes(v[0], v[1], v[2], v[3]);
+            v[k] = k < here ? _mm512_cvtps_epi32(_mm512_fmadd_ps(
+                                  _mm512_mul_ps(_mm512_loadu_ps(x + i + 16 * k), _mm512_loadu_ps(ease + i + 16 * k)),
+                                  steps, add))
+                            : _mm512_setzero_si512();
+        const __m512i bytes = _mm512_permutexvar_epi32(
+            by_row, _mm512_packus_epi16(_mm512_packs_epi32(v[0], v[1]), _mm512_packs_epi32(v[2], v[3])));
         if (here == 4)
             _mm512_storeu_si512(out + i, bytes);
         else
             _mm256_storeu_si256((__m256i*)(out + i), _mm512_castsi512_si256(bytes));
     }
-    return largest / 127;
+    return (Scale){span / 255, -zero * (span / 255)};
 }
 
 /* Of four rows a, b, c, d: what one step is worth, and steps per unit, as a b c d four times over. */
@@ -270,7 +282,7 @@ INLINE Four steps_of_four(const float* const x[4], int size) {
 
 #define IN_STEPS(k) _mm512_mul_ps(_mm512_loadu_ps(x[k] + d), _mm512_permute_ps(f.steps, 0x55 * k))
 
-static void round_states(const Product* p, int rows, const float* x, uint8_t* out, float* scales) {
+static void round_states(const Product* p, int rows, const float* x, uint8_t* out, Scale* scales) {
     const int groups = p->inputs / p->group;
     for (int r = 0; r < rows; r++)
         for (int g = 0; g < groups; g++) {
@@ -304,7 +316,7 @@ static void add_and_normalise(int rows, int size, float* states, const float* mo
 
 /* The same, and the new states rounded for product `next`, if any, row after row while they are in L1. */
 static void add_normalise_and_round(int rows, int size, float* states, const float* more, const Norm* norm,
-                                    const Product* next, uint8_t* bytes, float* steps) {
+                                    const Product* next, uint8_t* bytes, Scale* steps) {
     for (int r = 0; r < rows; r++) {
         const ptrdiff_t place = (ptrdiff_t)r * size;
         add_and_normalise(1, size, states + place, more + place, norm);
@@ -476,21 +488,21 @@ static void* cut(uint8_t** from, size_t bytes) {
 /* What one call needs beside the states. */
 typedef struct {
     uint8_t* bytes;       /* [tokens][hidden]: the states, rounded */
-    float* steps;         /* [tokens][groups] */
+    Scale* steps;         /* [tokens][groups] */
     float* firsts;        /* [rows][hidden]: the states of first tokens, and these rounded */
     uint8_t* first_bytes; /* [rows][hidden] */
-    float* first_steps;   /* [rows][groups] */
+    Scale* first_steps;   /* [rows][groups] */
     float* queries;       /* [rows][hidden]: of first tokens */
     float* wanted;        /* [FIRSTS][hidden][LANES]: what a head looks for, in the states themselves */
     float* parts;         /* [longest][LANES]: a head's share of each token */
     float* seen;          /* [FIRSTS][LANES][hidden]: the states as a head mixes them */
     float* mixed;         /* [tokens][hidden]: what attention made */
     uint8_t* block_bytes; /* [BLOCK][hidden] */
-    float* block_steps;   /* [BLOCK][groups] */
+    Scale* block_steps;   /* [BLOCK][groups] */
     float* put_out;       /* [BLOCK][hidden] */
     float* raw;           /* [BLOCK][group of the inner states] */
     uint8_t* inner_bytes; /* [BLOCK][inner] */
-    float* inner_steps;   /* [BLOCK][groups of the inner states] */
+    Scale* inner_steps;   /* [BLOCK][groups of the inner states] */
     Head head;
 } Scratch;
 
@@ -500,21 +512,21 @@ static uint8_t* lay_out(Scratch* s, const Encoder* e, size_t tokens, size_t rows
     const size_t hidden = l->query.inputs, groups = hidden / l->query.group, size = hidden / e->heads;
     const size_t inner = l->outer.inputs, width = l->outer.group, room = (longest + SHARED - 1) / SHARED * SHARED;
     s->bytes = cut(&start, tokens * hidden);
-    s->steps = cut(&start, tokens * groups * sizeof(float));
+    s->steps = cut(&start, tokens * groups * sizeof(Scale));
     s->firsts = cut(&start, rows * hidden * sizeof(float));
     s->first_bytes = cut(&start, rows * hidden);
-    s->first_steps = cut(&start, rows * groups * sizeof(float));
+    s->first_steps = cut(&start, rows * groups * sizeof(Scale));
     s->queries = cut(&start, rows * hidden * sizeof(float));
     s->wanted = cut(&start, FIRSTS * hidden * LANES * sizeof(float));
     s->parts = cut(&start, (longest + 8) * LANES * sizeof(float));
     s->seen = cut(&start, FIRSTS * hidden * LANES * sizeof(float));
     s->mixed = cut(&start, tokens * hidden * sizeof(float));
     s->block_bytes = cut(&start, BLOCK * hidden);
-    s->block_steps = cut(&start, BLOCK * groups * sizeof(float));
+    s->block_steps = cut(&start, BLOCK * groups * sizeof(Scale));
     s->put_out = cut(&start, BLOCK * hidden * sizeof(float));
     s->raw = cut(&start, BLOCK * width * sizeof(float));
     s->inner_bytes = cut(&start, BLOCK * inner);
-    s->inner_steps = cut(&start, BLOCK * (inner / width) * sizeof(float));
+    s->inner_steps = cut(&start, BLOCK * (inner / width) * sizeof(Scale));
     s->head.query = cut(&start, tokens * size * sizeof(float));
     s->head.key = cut(&start, tokens * size * sizeof(float));
     s->head.value = cut(&start, tokens * size * sizeof(float));
@@ -693,7 +705,7 @@ static void attend_from_first(const Scratch* s, const Encoder* e, int rows, cons
 
 /* What follows attention; the new states are rounded for the next layer's product `next`, if any. */
 static void feed_forward(const Scratch* s, const Layer* l, int rows, float* states, const float* mixed,
-                         const Product* next, uint8_t* bytes, float* steps) {
+                         const Product* next, uint8_t* bytes, Scale* steps) {
     const int hidden = l->query.inputs, inner = l->outer.inputs, width = l->outer.group, groups = inner / width;
     round_states(&l->mixed, rows, mixed, s->block_bytes, s->block_steps);
     multiply(&l->mixed, rows, s->block_bytes, s->block_steps, 0, hidden, s->put_out, hidden, 0);

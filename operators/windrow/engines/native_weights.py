@@ -11,14 +11,16 @@ import numpy.typing as npt
 import torch
 
 from windrow.engines.first_token import FirstTokenLayer
-from windrow.engines.rounding import balance, group_size, rounded
+from windrow.engines.rounding import balance, rounded
 
 __all__ = ["KINDS", "Encoder", "packed_encoder", "release_layers", "unfit"]
 
 KINDS = frozenset({"bert", "camembert", "distilbert", "electra", "roberta", "xlm-roberta"})
 _PANEL, _FOUR, _LARGEST_HEAD = 32, 4, 256
-_ZERO = 128
-"""The unsigned byte that stands for zero in the states."""
+_GROUP, _INNER_GROUP = 384, 128
+"""Most neighbouring channels that share a scale. Most of what rounding costs, it costs in the feed-forward layer's
+inner states, whose products have the smaller groups: states were off by 0.014 instead of 0.020, root mean square, over
+16 reviews, with the bytes between the least and the largest instead of around zero."""
 _SIZES = {"hidden": ("hidden_size", "dim"), "inner": ("intermediate_size", "hidden_dim")}
 _HEADS = ("num_attention_heads", "n_heads")
 
@@ -28,7 +30,7 @@ Floats = npt.NDArray[np.float32]
 class _Product(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_int32) for name in ("inputs", "outputs", "group")),
-        *((name, ctypes.c_void_p) for name in ("weights", "offsets", "scales", "bias", "ease")),
+        *((name, ctypes.c_void_p) for name in ("weights", "scales", "sums", "bias", "ease")),
     ]
 
 
@@ -100,8 +102,6 @@ def unfit(config: dict[str, Any]) -> str:
         return f"sizes {hidden} and {inner} are no multiples of {_PANEL}"
     if size % _PANEL or size > _LARGEST_HEAD:
         return f"heads of size {size} are no multiple of {_PANEL} up to {_LARGEST_HEAD}"
-    if group_size([hidden, inner]) % _PANEL:
-        return f"sizes {hidden} and {inner} have no common part of {_PANEL}"
     if (activation := config.get("hidden_act", config.get("activation", "gelu"))) != "gelu":
         return f"its activation is {activation}, not gelu"
     if config.get("position_embedding_type", "absolute") != "absolute" or config.get("is_decoder"):
@@ -125,8 +125,7 @@ def packed_encoder(model: Any, probes: Any) -> Encoder:
     base = model.base_model
     layers = [_parts(layer) for layer in _layers(base)]
     peaks = _largest_states(model, layers, probes)
-    hidden, inner = layers[0].inner.in_features, layers[0].outer.in_features
-    group = group_size([hidden, inner])
+    hidden = layers[0].inner.in_features
     made = Encoder()
     made.kept, made.size = [], hidden
     table = base.embeddings.position_embeddings.weight.detach()
@@ -141,10 +140,11 @@ def packed_encoder(model: Any, probes: Any) -> Encoder:
     for row, parts in zip(rows, layers, strict=True):
         asking = [parts.query, parts.key, parts.value]
         eased = _factors(asking, peaks[parts.query])
-        row.query, row.key, row.value = (_product(made, part, eased, group) for part in asking)
+        row.query, row.key, row.value = (_product(made, part, eased) for part in asking)
         for name in ("mixed", "inner", "outer"):
             part = getattr(parts, name)
-            setattr(row, name, _product(made, part, _factors([part], peaks[part]), group))
+            most = _INNER_GROUP if name == "outer" else _GROUP
+            setattr(row, name, _product(made, part, _factors([part], peaks[part]), most))
         row.attended, row.put_out = _norm(made, parts.attended), _norm(made, parts.put_out)
     made.kept.append(rows)
     made.layers, made.count, made.heads = rows, len(layers), _first(model.config.to_dict(), _HEADS)
@@ -208,14 +208,20 @@ def _factors(parts: list[Any], states: Floats) -> Floats:
     return balance(states, weights)
 
 
-def _product(encoder: Encoder, part: Any, factors: Floats, group: int) -> _Product:
-    """Round a product's weights and lay them out: ``(panels, fours of inputs, 32 outputs, 4 inputs)``."""
+def _product(encoder: Encoder, part: Any, factors: Floats, most: int = _GROUP) -> _Product:
+    """Round a product's weights and lay them out: ``(panels, fours of inputs, 32 outputs, 4 inputs)``.
+
+    Args:
+        most: Most inputs that share a scale.
+    """
     outputs, inputs = part.weight.shape
-    values, scales = rounded(_array(part.weight) * factors, axis=1)
+    group = next(size for size in range(most, 0, -_PANEL) if inputs % size == 0)
+    values, scales = rounded((_array(part.weight) * factors).reshape(outputs, inputs // group, group), axis=2)
     panels = values.reshape(outputs // _PANEL, _PANEL, inputs // _FOUR, _FOUR).transpose(0, 2, 1, 3)
-    sums = values.reshape(outputs, inputs // group, group).sum(axis=2, dtype=np.int32).T
+    scales = scales[:, :, 0]
+    sums = values.sum(axis=2, dtype=np.int32) * scales
     bias = _array(part.bias) if part.bias is not None else np.zeros(outputs, dtype=np.float32)
-    arrays = (panels, -_ZERO * sums, scales.ravel(), bias, 1 / factors)
+    arrays = (panels, scales.T, sums.T.astype(np.float32), bias, 1 / factors)
     return _Product(inputs, outputs, group, *(_kept(encoder, array) for array in arrays))
 
 

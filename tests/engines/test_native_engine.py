@@ -37,7 +37,7 @@ FIELDS = {
     "warehouse": {"url": "duckdb:///w", "table": "t"},
 }  # fmt: skip
 LACK = native_library.lacking()
-runs_here = pytest.mark.skipif(LACK is not None, reason=LACK[0] if LACK else "")
+runs_here = pytest.mark.skipif(LACK is not None, reason=LACK.reason if LACK else "")
 
 
 @pytest.fixture(scope="module")
@@ -249,7 +249,9 @@ def test_another_architecture_head_or_precision_is_refused(models, monkeypatch):
 
 
 def test_a_worker_that_cannot_run_it_takes_openvino_in_int8(models, monkeypatch):
-    monkeypatch.setattr(native_library, "lacking", lambda: ("its kernels are for others", "leave engine out"))
+    monkeypatch.setattr(
+        native_library, "lacking", lambda: native_library.Lack("its kernels are for others", "leave engine out")
+    )
     engine = open_first(plan_for(), models("bert"), "auto")
     assert (engine.plan.engine, engine.plan.precision) == ("openvino", "int8")
     assert engine.plan.notes == [
@@ -286,7 +288,7 @@ def test_kernels_are_made_once_and_kept(fresh):
 def test_without_a_compiler_it_is_not_offered_and_says_what_to_install(fresh, monkeypatch):
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr(native_library, "find_spec", lambda _: None)
-    assert native_library.lacking()[0] == "no C compiler is here to make its kernels"
+    assert native_library.lacking().reason == "no C compiler is here to make its kernels"
     with pytest.raises(ExportError, match=r"No C compiler.*\n.*apt-get install gcc.*windrow\[native\]"):
         native_library.library()
     assert not fresh.exists()
@@ -327,7 +329,7 @@ def test_a_broken_file_is_named(fresh):
 
 def test_other_processors_are_told(monkeypatch, fresh):
     monkeypatch.setattr(native_library, "cpu_flags", lambda: frozenset({"avx2"}))
-    assert "AVX-512 VNNI" in native_library.lacking()[0]
+    assert "AVX-512 VNNI" in native_library.lacking().reason
     assert Candidate("native", "int8") not in candidates("classify", "cpu", "auto", "auto", 10**6, SIZES)
 
 

@@ -79,7 +79,7 @@ def check_engine(name: str) -> None:
         hint = nearest(name, ENGINES) or "."
         raise JobError(f"Unknown engine {name!r}{hint}", f"use one of: auto, {', '.join(ENGINES)}.")
     if name == "native" and (lack := native_library.lacking()):
-        raise JobError(f"Engine 'native' cannot run here: {lack[0]}.", f"{lack[1]}.")
+        raise JobError(f"Engine 'native' cannot run here: {lack.reason}.", f"{lack.fix}.")
     if not is_installed(name):
         raise JobError(f"Engine {name!r} is not installed.", f"{INSTALL[name]}.")
 

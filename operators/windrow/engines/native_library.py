@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,7 +23,7 @@ from pathlib import Path
 from windrow.engines.device import cpu_flags
 from windrow.errors import ExportError
 
-__all__ = ["build", "build_beside_source", "library", "lacking"]
+__all__ = ["Lack", "build", "build_beside_source", "library", "lacking"]
 
 SOURCE = Path(__file__).with_name("encoder.c")
 NEEDED = ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni", "fma")
@@ -35,14 +36,22 @@ _LONGEST_S = 300
 _FIX = "install a C compiler (`apt-get install gcc libc6-dev`, or `pip install 'windrow[native]'`), or leave engine out"
 
 
+@dataclass(frozen=True, slots=True)
+class Lack:
+    """Why this machine cannot run the engine, and what to do."""
+
+    reason: str
+    fix: str
+
+
 @cache
-def lacking() -> tuple[str, str] | None:
+def lacking() -> Lack | None:
     """Return why this machine cannot run the engine and what to do; None if it can."""
     missing = [flag for flag in NEEDED if flag not in cpu_flags()]
     if platform.system() != "Linux" or platform.machine() != "x86_64" or missing:
-        return "its kernels are for x86-64 processors with AVX-512 VNNI, on Linux", "leave engine out"
+        return Lack("its kernels are for x86-64 processors with AVX-512 VNNI, on Linux", "leave engine out")
     if not any(file.exists() for file in _places()) and not _compiler():
-        return "no C compiler is here to make its kernels", _FIX
+        return Lack("no C compiler is here to make its kernels", _FIX)
     return None
 
 

@@ -48,6 +48,27 @@ def tiny_classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_classifier(tmp_path_factory.mktemp("models") / "tiny", WORDS)
 
 
+@pytest.fixture(scope="module")
+def families(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
+    """Resolved tiny classifiers by family; settings go into the configuration, and each is made once a module."""
+    from windrow.job import Job
+    from windrow.models import resolve
+    from windrow.testing import make_tiny_family
+
+    made: dict[str, Any] = {}
+
+    def get(kind: str, **settings: Any) -> Any:
+        name = "-".join([kind, *map(str, settings.values())])
+        if name not in made:
+            folder = make_tiny_family(tmp_path_factory.mktemp("families") / name, WORDS, kind, **settings)
+            source, warehouse = {"path": "x.csv", "text": "t", "key": "k"}, {"url": "duckdb:///w.duckdb", "table": "t"}
+            fields = {"name": "family", "source": source, "task": "sentiment", "warehouse": warehouse}
+            made[name] = resolve(Job(**fields, model=str(folder)))
+        return made[name]
+
+    return get
+
+
 @pytest.fixture
 def reviews(tmp_path: Path) -> Path:
     """A Parquet file of five short reviews: review_id, body, stars."""

@@ -19,7 +19,7 @@ from windrow.engines.pooling import POOLINGS
 from windrow.errors import ExportError, JobError
 from windrow.models import resolve
 from windrow.models.tokens import Tokens
-from windrow.testing import make_tiny_family, make_tiny_tagger
+from windrow.testing import make_tiny_tagger
 
 FAMILIES = ["bert", "distilbert", "electra", "roberta", "xlm-roberta"]
 SIZES = {"hidden_size": 96, "num_attention_heads": 3, "intermediate_size": 384, "initializer_range": 0.15}
@@ -41,17 +41,12 @@ runs_here = pytest.mark.skipif(LACK is not None, reason=LACK.reason if LACK else
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    made = {}
+def models(families):
+    """Families of sizes that the kernels run."""
 
     def get(kind, **settings):
-        name = "-".join([kind, *map(str, settings.values())])
-        if name not in made:
-            sizes = {**(DISTILBERT if kind == "distilbert" else SIZES), **settings}
-            sizes |= {"embedding_size": 96} if kind == "electra" else {}
-            folder = make_tiny_family(tmp_path_factory.mktemp("families") / name, WORDS, kind, **sizes)
-            made[name] = resolve(Job(**FIELDS, model=str(folder)))
-        return made[name]
+        sizes = {**(DISTILBERT if kind == "distilbert" else SIZES), **settings}
+        return families(kind, **sizes, **({"embedding_size": 96} if kind == "electra" else {}))
 
     return get
 

@@ -7,16 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import WORDS
 from windrow.engines import EnginePlan
 from windrow.engines.families import FAMILIES
 from windrow.engines.parity import disagreement, probe_windows
 from windrow.engines.torch_engine import TorchEngine
 from windrow.errors import EngineError
-from windrow.job import Job
-from windrow.models import resolve
 from windrow.models.tokens import Tokens
-from windrow.testing import make_tiny_family
 
 PACKED = ["bert", "distilbert", "electra", "modernbert", "roberta", "xlm-roberta"]
 TEXTS = [
@@ -28,27 +24,13 @@ TEXTS = [
 ] * 4
 
 
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    made = {}
-
-    def get(kind, **settings):
-        name = "-".join([kind, *map(str, settings.values())])
-        if name not in made:
-            folder = make_tiny_family(tmp_path_factory.mktemp("families") / name, WORDS, kind, **settings)
-            made[name] = resolve(Job(**FIELDS | {"model": str(folder)}))
-        return made[name]
-
-    return get
-
-
 def engine_for(model, packed, head="classify", precision="fp32"):
     return TorchEngine(EnginePlan("torch", head, "cpu", precision, 2), model, packed=packed)
 
 
 @pytest.mark.parametrize("kind", PACKED)
-def test_packed_logits_equal_padded_ones(models, kind):
-    model = models(kind)
+def test_packed_logits_equal_padded_ones(families, kind):
+    model = families(kind)
     windows = Tokens(model).windows(TEXTS)
     engine = engine_for(model, packed=True)
     assert engine.packed
@@ -58,8 +40,8 @@ def test_packed_logits_equal_padded_ones(models, kind):
 
 
 @pytest.mark.parametrize("kind", PACKED)
-def test_a_micro_batch_may_hold_many_times_the_tokens_that_the_model_has_positions_for(models, kind):
-    model = models(kind, max_tokens=128)
+def test_a_micro_batch_may_hold_many_times_the_tokens_that_the_model_has_positions_for(families, kind):
+    model = families(kind, max_tokens=128)
     windows = Tokens(model).windows(TEXTS)
     engine = engine_for(model, packed=True)
     assert engine.packed
@@ -70,8 +52,8 @@ def test_a_micro_batch_may_hold_many_times_the_tokens_that_the_model_has_positio
 
 
 @pytest.mark.parametrize("kind", PACKED)
-def test_packed_vectors_equal_padded_ones(models, kind):
-    model = models(kind)
+def test_packed_vectors_equal_padded_ones(families, kind):
+    model = families(kind)
     windows = Tokens(model).windows(TEXTS)
     engine = engine_for(model, packed=True, head="embed")
     assert engine.packed
@@ -79,8 +61,8 @@ def test_packed_vectors_equal_padded_ones(models, kind):
     np.testing.assert_allclose(engine.embed(windows).values, expected, atol=1e-5)
 
 
-def test_modernbert_that_pools_the_mean_is_packed_too(models):
-    model = models("modernbert", classifier_pooling="mean")
+def test_modernbert_that_pools_the_mean_is_packed_too(families):
+    model = families("modernbert", classifier_pooling="mean")
     windows = Tokens(model).windows(TEXTS)
     engine = engine_for(model, packed=True)
     assert engine.packed
@@ -88,8 +70,8 @@ def test_modernbert_that_pools_the_mean_is_packed_too(models):
     np.testing.assert_allclose(engine.classify(windows).values, expected, atol=1e-4)
 
 
-def test_local_attention_sees_its_window_and_no_more(models):
-    model = models("modernbert", local_attention=8)
+def test_local_attention_sees_its_window_and_no_more(families):
+    model = families("modernbert", local_attention=8)
     windows = Tokens(model).windows(TEXTS)
     engine = engine_for(model, packed=True)
     assert engine.packed
@@ -98,8 +80,8 @@ def test_local_attention_sees_its_window_and_no_more(models):
 
 
 @pytest.mark.parametrize("kind", ["deberta", "deberta-v2"])
-def test_a_family_without_a_packed_path_is_padded(models, kind, caplog):
-    model = models(kind)
+def test_a_family_without_a_packed_path_is_padded(families, kind, caplog):
+    model = families(kind)
     with caplog.at_level(logging.INFO, "windrow"):
         engine = engine_for(model, packed=True)
     assert engine.packed is None
@@ -111,8 +93,8 @@ def test_a_family_without_a_packed_path_is_padded(models, kind, caplog):
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("kind", ["bert", "roberta", "xlm-roberta"])
-def test_a_wrong_position_offset_fails_the_probe_and_rows_are_padded(models, kind, precision, monkeypatch, caplog):
-    model = models(kind)
+def test_a_wrong_position_offset_fails_the_probe_and_rows_are_padded(families, kind, precision, monkeypatch, caplog):
+    model = families(kind)
     windows = Tokens(model).windows(TEXTS)
     expected = engine_for(model, packed=False, precision=precision).classify(windows).values
     wrong = replace(FAMILIES[kind], skips_padding=not FAMILIES[kind].skips_padding)
@@ -128,38 +110,38 @@ def test_a_wrong_position_offset_fails_the_probe_and_rows_are_padded(models, kin
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 @pytest.mark.parametrize("kind", PACKED)
-def test_the_probe_passes_in_half_precision(models, kind, precision):
-    assert engine_for(models(kind), packed=True, precision=precision).packed
+def test_the_probe_passes_in_half_precision(families, kind, precision):
+    assert engine_for(families(kind), packed=True, precision=precision).packed
 
 
-def test_a_head_that_cannot_be_run_on_packed_rows_means_padding(models, monkeypatch, caplog):
+def test_a_head_that_cannot_be_run_on_packed_rows_means_padding(families, monkeypatch, caplog):
     def broken(model, states, bounds):
         raise AttributeError("no such pooler")
 
     monkeypatch.setitem(FAMILIES, "bert", replace(FAMILIES["bert"], head=broken))
-    assert engine_for(models("bert"), packed=True).packed is None
+    assert engine_for(families("bert"), packed=True).packed is None
     assert "AttributeError: no such pooler" in caplog.text
 
 
-def test_a_device_that_goes_during_the_probe_is_an_error(models, monkeypatch):
+def test_a_device_that_goes_during_the_probe_is_an_error(families, monkeypatch):
     def gone(model, states, bounds):
         raise RuntimeError("CUDA error: unspecified launch failure")
 
     monkeypatch.setitem(FAMILIES, "bert", replace(FAMILIES["bert"], head=gone))
     with pytest.raises(EngineError, match="failed: CUDA error: unspecified launch failure") as told:
-        engine_for(models("bert"), packed=True)
+        engine_for(families("bert"), packed=True)
     assert told.value.retryable
 
 
-def test_padding_written_in_a_text_keeps_its_position_as_in_the_plain_model(models):
-    model = models("roberta")
+def test_padding_written_in_a_text_keeps_its_position_as_in_the_plain_model(families):
+    model = families("roberta")
     windows = Tokens(model).windows(TEXTS)
     windows.ids[[2, 9]] = 1
     expected = engine_for(model, packed=False).classify(windows).values
     np.testing.assert_allclose(engine_for(model, packed=True).classify(windows).values, expected, atol=1e-4)
 
 
-def test_the_last_layer_computes_first_tokens_alone(models, monkeypatch):
+def test_the_last_layer_computes_first_tokens_alone(families, monkeypatch):
     seen = []
     family = FAMILIES["bert"]
 
@@ -168,14 +150,14 @@ def test_the_last_layer_computes_first_tokens_alone(models, monkeypatch):
         return family.head(model, states, bounds)
 
     monkeypatch.setitem(FAMILIES, "bert", replace(family, head=watching))
-    engine = engine_for(models("bert"), packed=True)
-    engine.classify(Tokens(models("bert")).windows(TEXTS))
+    engine = engine_for(families("bert"), packed=True)
+    engine.classify(Tokens(families("bert")).windows(TEXTS))
     assert seen
     assert all(states == rows for states, rows in seen)
 
 
-def test_a_token_outside_the_vocabulary_rejects_its_row_alone(models):
-    model = models("roberta")
+def test_a_token_outside_the_vocabulary_rejects_its_row_alone(families):
+    model = families("roberta")
     windows = Tokens(model).windows(TEXTS)
     windows.ids[int(windows.offsets[3]) + 1] = 10**6
     outputs = engine_for(model, packed=True).classify(windows)
@@ -184,8 +166,8 @@ def test_a_token_outside_the_vocabulary_rejects_its_row_alone(models):
     assert np.isfinite(outputs.values[[0, 1, 2, 4]]).all()
 
 
-def test_a_lack_of_memory_halves_the_packed_micro_batch(models):
-    engine, windows = engine_for(models("bert"), packed=True), Tokens(models("bert")).windows(TEXTS)
+def test_a_lack_of_memory_halves_the_packed_micro_batch(families):
+    engine, windows = engine_for(families("bert"), packed=True), Tokens(families("bert")).windows(TEXTS)
     expected, run, sizes = engine.classify(windows).values, engine.packed.classify, []
 
     def scarce(rows):
@@ -201,12 +183,12 @@ def test_a_lack_of_memory_halves_the_packed_micro_batch(models):
     assert engine.token_budget < 4096
 
 
-def test_nothing_at_all_gives_an_empty_result(models):
-    assert len(engine_for(models("bert"), packed=True).classify(Tokens(models("bert")).windows([])).values) == 0
+def test_nothing_at_all_gives_an_empty_result(families):
+    assert len(engine_for(families("bert"), packed=True).classify(Tokens(families("bert")).windows([])).values) == 0
 
 
-def test_a_cpu_pads_unless_it_is_told_otherwise(models):
-    assert engine_for(models("bert"), packed=None).packed is None
+def test_a_cpu_pads_unless_it_is_told_otherwise(families):
+    assert engine_for(families("bert"), packed=None).packed is None
 
 
 def test_outputs_that_are_as_near_to_those_of_moved_positions_are_refused_even_within_the_tolerance():
@@ -224,11 +206,3 @@ def test_probes_differ_in_length_and_keep_to_what_the_model_reads():
     assert len(set(windows.lengths.tolist())) > 4
     assert windows.lengths.max() == 40
     assert windows.ids.max() < 99
-
-
-FIELDS = {
-    "name": "packed",
-    "source": {"path": "x.csv", "text": "t", "key": "k"},
-    "task": "sentiment",
-    "warehouse": {"url": "duckdb:///w.duckdb", "table": "t"},
-}

@@ -56,7 +56,7 @@ def open_first(plan: EnginePlan, model: ResolvedModel, wanted: str) -> Engine:
     Raises:
         ExportError: The job names this engine, or its numerics are this engine's alone, and it cannot take the model.
     """
-    if plan.precision == "int8" and wanted == "auto" and plan.engine == "native" and is_installed("openvino"):
+    if wanted == "auto" and plan.engine == "native" and is_installed("openvino"):
         return _open_native(plan, model)
     if plan.precision == "int8":
         wanted = plan.engine  # nothing else would give the same predictions

@@ -59,6 +59,7 @@ typedef struct {
 
 /* Dots of `rows` (a constant of at most 12) rows of unsigned bytes with a panel of signed ones. The sums start from
  * first and second, stay in registers (arrays would not), and go to finish(row, outputs 0 to 15, outputs 16 to 31). */
+// clang-format off
 #define DOTS(rows, x, stride, weights, depth, first, second, finish)                                                   \
     do {                                                                                                               \
         enum { rows_ = rows };                                                                                         \
@@ -71,25 +72,14 @@ typedef struct {
         __m512i low9 = low0, high9 = high0, low10 = low0, high10 = high0, low11 = low0, high11 = high0;                \
         for (ptrdiff_t k_ = 0; k_ < depth_; k_ += 4, w_ += 4 * PANEL) {                                                \
             const __m512i w0 = _mm512_loadu_si512(w_), w1 = _mm512_loadu_si512(w_ + 64);                               \
-            STEP(0, x0_, 0)                                                                                            \
-            STEP(1, x0_, 1)                                                                                            \
-            STEP(2, x0_, 2)                                                                                            \
-            STEP(3, x3_, 0)                                                                                            \
-            STEP(4, x3_, 1)                                                                                            \
-            STEP(5, x3_, 2)                                                                                            \
-            STEP(6, x6_, 0)                                                                                            \
-            STEP(7, x6_, 1)                                                                                            \
-            STEP(8, x6_, 2) STEP(9, x9_, 0) STEP(10, x9_, 1) STEP(11, x9_, 2) x0_ += 4,                                \
-                x3_ += 4, x6_ += 4, x9_ += 4;                                                                          \
+            STEP(0, x0_, 0) STEP(1, x0_, 1) STEP(2, x0_, 2) STEP(3, x3_, 0) STEP(4, x3_, 1) STEP(5, x3_, 2)            \
+            STEP(6, x6_, 0) STEP(7, x6_, 1) STEP(8, x6_, 2) STEP(9, x9_, 0) STEP(10, x9_, 1) STEP(11, x9_, 2)          \
+            x0_ += 4, x3_ += 4, x6_ += 4, x9_ += 4;                                                                    \
         }                                                                                                              \
-        FINISH(0, finish)                                                                                              \
-        FINISH(1, finish)                                                                                              \
-        FINISH(2, finish)                                                                                              \
-        FINISH(3, finish)                                                                                              \
-        FINISH(4, finish)                                                                                              \
-        FINISH(5, finish)                                                                                              \
+        FINISH(0, finish) FINISH(1, finish) FINISH(2, finish) FINISH(3, finish) FINISH(4, finish) FINISH(5, finish)    \
         FINISH(6, finish) FINISH(7, finish) FINISH(8, finish) FINISH(9, finish) FINISH(10, finish) FINISH(11, finish)  \
     } while (0)
+// clang-format on
 /* In place: compilers, left to themselves, copy the sums around or keep them in memory. */
 #define TIMES(sum, x, w) __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(x), "v"(w))
 #define STEP(r, base, times)                                                                                           \
@@ -144,25 +134,14 @@ INLINE __m512 in_scale(__m512i dots, const Scale* of, __m512 scales, __m512 sums
     }
 
 /* Kernels are made for each number of rows: with a constant, the sums have registers of their own. */
-#define CASE(n, call)                                                                                                  \
-    case n:                                                                                                            \
-        call(n);                                                                                                       \
-        break
+// clang-format off
+#define CASE(n, call) case n: call(n); break;
 #define EACH(call)                                                                                                     \
     switch (rows) {                                                                                                    \
-        CASE(1, call);                                                                                                 \
-        CASE(2, call);                                                                                                 \
-        CASE(3, call);                                                                                                 \
-        CASE(4, call);                                                                                                 \
-        CASE(5, call);                                                                                                 \
-        CASE(6, call);                                                                                                 \
-        CASE(7, call);                                                                                                 \
-        CASE(8, call);                                                                                                 \
-        CASE(9, call);                                                                                                 \
-        CASE(10, call);                                                                                                \
-        CASE(11, call);                                                                                                \
-        CASE(12, call);                                                                                                \
+        CASE(1, call) CASE(2, call) CASE(3, call) CASE(4, call) CASE(5, call) CASE(6, call)                            \
+        CASE(7, call) CASE(8, call) CASE(9, call) CASE(10, call) CASE(11, call) CASE(12, call)                         \
     }
+// clang-format on
 
 /* Where one group is all, the sums go straight on. */
 #define STORE(r, low, high) STORE_AS(, r, low, high)
@@ -220,23 +199,21 @@ INLINE __m512i signed_bytes(__m512 a, __m512 b, __m512 c, __m512 d) {
                               _mm512_packs_epi32(_mm512_cvtps_epi32(c), _mm512_cvtps_epi32(d)));
 }
 
-/* The same as unsigned bytes, 128 for zero, row after row. */
-INLINE __m512i unsigned_bytes(__m512 a, __m512 b, __m512 c, __m512 d) {
-    const __m512i by_row = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    const __m512i bytes = _mm512_xor_si512(signed_bytes(a, b, c, d), _mm512_set1_epi8(-128));
-    return _mm512_permutexvar_epi32(by_row, bytes);
+/* The same bytes, row after row. */
+INLINE __m512i by_row(__m512i bytes) {
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    return _mm512_permutexvar_epi32(order, bytes);
 }
 
 /* Round `count` numbers, a multiple of 32, to bytes between their least and largest, or zero. */
 INLINE Scale rounded(const float* x, const float* ease, int count, uint8_t* out) {
-    const __m512i by_row = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     __m512 low = _mm512_setzero_ps(), high = low;
     for (int i = 0; i < count; i += 16) {
         const __m512 v = _mm512_mul_ps(_mm512_loadu_ps(x + i), _mm512_loadu_ps(ease + i));
         low = _mm512_min_ps(low, v), high = _mm512_max_ps(high, v);
     }
     const float least = _mm512_reduce_min_ps(low), span = _mm512_reduce_max_ps(high) - least;
-    const float per_unit = span > 0 ? 255 / span : 0, zero = rintf(-least * per_unit);
+    const float per_unit = span > 1e-30f ? 255 / span : 0, zero = rintf(-least * per_unit);
     const __m512 steps = _mm512_set1_ps(per_unit), add = _mm512_set1_ps(zero);
     for (int i = 0; i < count; i += 64) {
         __m512i v[4];
@@ -247,8 +224,8 @@ INLINE Scale rounded(const float* x, const float* ease, int count, uint8_t* out)
                                   _mm512_mul_ps(_mm512_loadu_ps(x + i + 16 * k), _mm512_loadu_ps(ease + i + 16 * k)),
                                   steps, add))
                             : _mm512_setzero_si512();
-        const __m512i bytes = _mm512_permutexvar_epi32(
-            by_row, _mm512_packus_epi16(_mm512_packs_epi32(v[0], v[1]), _mm512_packs_epi32(v[2], v[3])));
+        const __m512i bytes =
+            by_row(_mm512_packus_epi16(_mm512_packs_epi32(v[0], v[1]), _mm512_packs_epi32(v[2], v[3])));
         if (here == 4)
             _mm512_storeu_si512(out + i, bytes);
         else
@@ -291,35 +268,33 @@ static void round_states(const Product* p, int rows, const float* x, uint8_t* ou
         }
 }
 
-/* states = normalised(states + more) */
-static void add_and_normalise(int rows, int size, float* states, const float* more, const Norm* norm) {
-    for (int r = 0; r < rows; r++, states += size, more += size) {
-        __m512 sum = _mm512_setzero_ps(), squares = _mm512_setzero_ps();
-        for (int i = 0; i < size; i += 16) {
-            const __m512 v = _mm512_add_ps(_mm512_loadu_ps(states + i), _mm512_loadu_ps(more + i));
-            _mm512_storeu_ps(states + i, v);
-            sum = _mm512_add_ps(sum, v);
-        }
-        const __m512 mean = _mm512_set1_ps(_mm512_reduce_add_ps(sum) / size);
-        for (int i = 0; i < size; i += 16) {
-            const __m512 v = _mm512_sub_ps(_mm512_loadu_ps(states + i), mean);
-            squares = _mm512_fmadd_ps(v, v, squares);
-        }
-        const __m512 spread = _mm512_set1_ps(1 / sqrtf(_mm512_reduce_add_ps(squares) / size + norm->epsilon));
-        for (int i = 0; i < size; i += 16) {
-            const __m512 v = _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(states + i), mean), spread);
-            _mm512_storeu_ps(states + i,
-                             _mm512_fmadd_ps(v, _mm512_loadu_ps(norm->weight + i), _mm512_loadu_ps(norm->bias + i)));
-        }
+/* state = normalised(state + more) */
+static void add_and_normalise(int size, float* state, const float* more, const Norm* norm) {
+    __m512 sum = _mm512_setzero_ps(), squares = _mm512_setzero_ps();
+    for (int i = 0; i < size; i += 16) {
+        const __m512 v = _mm512_add_ps(_mm512_loadu_ps(state + i), _mm512_loadu_ps(more + i));
+        _mm512_storeu_ps(state + i, v);
+        sum = _mm512_add_ps(sum, v);
+    }
+    const __m512 mean = _mm512_set1_ps(_mm512_reduce_add_ps(sum) / size);
+    for (int i = 0; i < size; i += 16) {
+        const __m512 v = _mm512_sub_ps(_mm512_loadu_ps(state + i), mean);
+        squares = _mm512_fmadd_ps(v, v, squares);
+    }
+    const __m512 spread = _mm512_set1_ps(1 / sqrtf(_mm512_reduce_add_ps(squares) / size + norm->epsilon));
+    for (int i = 0; i < size; i += 16) {
+        const __m512 v = _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(state + i), mean), spread);
+        _mm512_storeu_ps(state + i,
+                         _mm512_fmadd_ps(v, _mm512_loadu_ps(norm->weight + i), _mm512_loadu_ps(norm->bias + i)));
     }
 }
 
-/* The same, and the new states rounded for product `next`, if any, row after row while they are in L1. */
+/* The same for several, and the new states rounded for product `next`, if any, while they are in L1. */
 static void add_normalise_and_round(int rows, int size, float* states, const float* more, const Norm* norm,
                                     const Product* next, uint8_t* bytes, Scale* steps) {
     for (int r = 0; r < rows; r++) {
         const ptrdiff_t place = (ptrdiff_t)r * size;
-        add_and_normalise(1, size, states + place, more + place, norm);
+        add_and_normalise(size, states + place, more + place, norm);
         if (next) round_states(next, 1, states + place, bytes + place, steps + (ptrdiff_t)r * (size / next->group));
     }
 }
@@ -374,7 +349,7 @@ static void pack_keys(const Head* h, const float* key, int tokens, int size) {
     }
 }
 
-/* Round `rows` queries, at most 12, into h->asked; what one step of each is worth goes to `steps`. */
+/* Round `rows` queries, at most 12, into h->asked, 128 for zero; what one step of each is worth goes to `steps`. */
 static void round_queries(const Head* h, const float* query, int rows, int size, float* steps) {
     for (int r = 0; r < rows; r += 4) {
         const float* x[4];
@@ -382,7 +357,8 @@ static void round_queries(const Head* h, const float* query, int rows, int size,
         const Four f = steps_of_four(x, size);
         uint8_t* to = h->asked + r * size;
         for (int d = 0; d < size; d += 16) {
-            const __m512i bytes = unsigned_bytes(IN_STEPS(0), IN_STEPS(1), IN_STEPS(2), IN_STEPS(3));
+            const __m512i whole = signed_bytes(IN_STEPS(0), IN_STEPS(1), IN_STEPS(2), IN_STEPS(3));
+            const __m512i bytes = by_row(_mm512_xor_si512(whole, _mm512_set1_epi8(-128)));
             _mm_storeu_si128((__m128i*)(to + d), _mm512_castsi512_si128(bytes));
             _mm_storeu_si128((__m128i*)(to + size + d), _mm512_extracti32x4_epi32(bytes, 1));
             _mm_storeu_si128((__m128i*)(to + 2 * size + d), _mm512_extracti32x4_epi32(bytes, 2));

@@ -73,13 +73,9 @@ def candidates(
     Raises:
         JobError: The engine that the job names cannot run this head, device or precision.
     """
-    native = choose_precision("auto", device)
-    asked = [precision] if precision != "auto" else list(dict.fromkeys([native, "int8", "fp32"]))
-    engines = (
-        [engine]
-        if engine != "auto"
-        else _installed(head, device, native if precision == "auto" else precision, texts, config)
-    )
+    own = choose_precision("auto", device)
+    asked = [precision] if precision != "auto" else list(dict.fromkeys([own, "int8", "fp32"]))
+    engines = [engine] if engine != "auto" else _installed(head, device, asked[0], texts, config)
     found = [Candidate(name, kind) for name in engines for kind in asked if _fits(name, head, device, kind)]
     if not found:
         raise JobError(
@@ -98,18 +94,22 @@ def is_installed(engine: str) -> bool:
 def _installed(head: str, device: str, precision: str, texts: int, config: dict[str, Any] | None) -> list[str]:
     """Return the installed engines, the rule's choice first."""
     names = ["torch"]
-    if device_kind(device) == "cpu" and head in _ENCODERS and is_installed("openvino"):
-        names.insert(0 if texts >= OPENVINO_ABOVE_TEXTS else 1, "openvino")
-    if device_kind(device) == "cpu" and head in _ENCODERS and is_installed("onnxruntime"):
-        names.append("onnxruntime")
-    if device_kind(device) == "cpu" and head in _ENCODERS and is_installed("native") and _runs(config):
-        names.insert(0 if precision == "int8" and not has_tiles() else len(names), "native")
-    if device_kind(device) == "cpu" and head == "generate" and is_installed("ctranslate2"):
+    if device_kind(device) != "cpu":
+        return names
+    if head in _ENCODERS:
+        if is_installed("openvino"):
+            names.insert(0 if texts >= OPENVINO_ABOVE_TEXTS else 1, "openvino")
+        if is_installed("onnxruntime"):
+            names.append("onnxruntime")
+        if is_installed("native") and _runs(config):
+            names.insert(0 if precision == "int8" and not has_tiles() else len(names), "native")
+    if head == "generate" and is_installed("ctranslate2"):
         names.insert(0 if texts >= CTRANSLATE2_ABOVE_TEXTS and precision in {"fp32", "int8"} else 1, "ctranslate2")
     return names
 
 
 def _runs(config: dict[str, Any] | None) -> bool:
+    """Tell whether our kernels run a checkpoint of this configuration."""
     from windrow.engines.native_weights import unfit
 
     return config is not None and not unfit(config)

@@ -3,8 +3,8 @@
  * Rows lie one after another, without padding. One call runs on one core; callers run one call a core. States
  * between layers, normalisation and softmax are fp32. What is multiplied is rounded as it comes: the weights by
  * output channel and group of inputs, states by group of a token's channels between their least and largest, queries
- * and keys by token and head, values by channel of a row, softmax's numerators to 1/253 of the largest. A row's
- * outputs do not depend on its neighbours.
+ * and keys by token and head, values by channel of a row, softmax's numerators, with an ordered dither, to 1/253 of the
+ * largest. A row's outputs do not depend on its neighbours.
  *
  * Sources: vpdpbusd, Intel Intrinsics Guide; attention's rounding after Zhang et al. 2025, "SageAttention".
  */
@@ -306,11 +306,19 @@ static const int16_t POWERS[64] __attribute__((aligned(64))) = {
     23170, 23423, 23678, 23936, 24196, 24460, 24726, 24995, 25268, 25543, 25821, 26102, 26386, 26674, 26964, 27258,
     27554, 27855, 28158, 28464, 28774, 29088, 29405, 29725, 30048, 30376, 30706, 31041, 31379, 31720, 32066, 32415};
 
-/* 2 to the power of x / 64, rounded, in words; x is at most 511, and whatever is far below zero gives zero. */
-INLINE __m512i powers_of_two(__m512i x) {
+/* What 64 neighbouring shares are rounded up by, in 1/128: each by another part (ordered dither). Were all rounded to
+ * the nearest, many small ones would all become nothing, and states would be off twice as much for it. */
+static const uint16_t DITHER[64] __attribute__((aligned(64))) = {
+    0,  79,  30,  109, 60, 11, 90,  41,  120, 71, 23, 102, 53, 4,  83,  34,  113, 64, 15, 95, 46,  125,
+    76, 27,  106, 57,  8,  87, 39,  118, 69,  20, 99, 50,  1,  80, 31,  111, 62,  13, 92, 43, 122, 73,
+    24, 103, 54,  6,   85, 36, 115, 66,  17,  96, 47, 126, 78, 29, 108, 59,  10,  89, 40, 119};
+
+/* 2 to the power of x / 64 in words, rounded by `dither`; x is at most 511, and what is far below zero gives zero. */
+INLINE __m512i powers_of_two(__m512i x, const uint16_t* dither) {
     const __m512i part = _mm512_permutex2var_epi16(_mm512_load_si512(POWERS), x, _mm512_load_si512(POWERS + 32));
-    const __m512i down = _mm512_sub_epi16(_mm512_set1_epi16(13), _mm512_srai_epi16(x, 6));
-    return _mm512_avg_epu16(_mm512_srlv_epi16(part, down), _mm512_setzero_si512());
+    const __m512i down = _mm512_sub_epi16(_mm512_set1_epi16(7), _mm512_srai_epi16(x, 6));
+    const __m512i fine = _mm512_add_epi16(_mm512_srlv_epi16(part, down), _mm512_load_si512(dither));
+    return _mm512_srli_epi16(fine, 7);
 }
 
 /* What attention needs of one head; `room` is the longest row's tokens, rounded up to SHARED. */
@@ -445,8 +453,8 @@ static void attend(int rows, const Head* h, const float* query, float scale, int
                 x[i] = at < end ? _mm512_cvtps_epi32(_mm512_fmadd_ps(_mm512_loadu_ps(scores + at), step, add))
                                 : _mm512_set1_epi32(INT32_MIN);
             }
-            const __m512i packed = _mm512_packus_epi16(powers_of_two(_mm512_packs_epi32(x[0], x[1])),
-                                                       powers_of_two(_mm512_packs_epi32(x[2], x[3])));
+            const __m512i packed = _mm512_packus_epi16(powers_of_two(_mm512_packs_epi32(x[0], x[1]), DITHER),
+                                                       powers_of_two(_mm512_packs_epi32(x[2], x[3]), DITHER + 32));
             sum = _mm512_dpbusd_epi32(sum, packed, _mm512_set1_epi8(1));
             _mm512_storeu_si512(h->shares + r * room + n, packed);
         }

@@ -22,8 +22,8 @@ from windrow.models.tokens import Tokens
 from windrow.testing import make_tiny_tagger
 
 FAMILIES = ["bert", "distilbert", "electra", "roberta", "xlm-roberta"]
-SIZES = {"hidden_size": 96, "num_attention_heads": 3, "intermediate_size": 384, "initializer_range": 0.15}
-DISTILBERT = {"dim": 96, "n_heads": 3, "hidden_dim": 384, "initializer_range": 0.15}
+SIZES = {"hidden_size": 192, "num_attention_heads": 6, "intermediate_size": 512, "initializer_range": 0.1}
+DISTILBERT = {"dim": 192, "n_heads": 6, "hidden_dim": 512, "initializer_range": 0.1}
 TEXTS = [
     "good film",
     "the battery was awful and the plot is not lovely " * 9,
@@ -46,7 +46,7 @@ def models(families):
 
     def get(kind, **settings):
         sizes = {**(DISTILBERT if kind == "distilbert" else SIZES), **settings}
-        return families(kind, **sizes, **({"embedding_size": 96} if kind == "electra" else {}))
+        return families(kind, **sizes, **({"embedding_size": 192} if kind == "electra" else {}))
 
     return get
 
@@ -79,7 +79,7 @@ def test_logits_are_about_those_of_pytorch(models, kind):
 
 
 @runs_here
-@pytest.mark.parametrize("heads", [1, 3])
+@pytest.mark.parametrize("heads", [1, 2, 3, 6])
 def test_heads_of_one_and_of_several_panels(models, heads):
     found, expected = both(models("bert", num_attention_heads=heads), "classify")
     near(found.values, expected.values)
@@ -143,7 +143,7 @@ def test_the_last_layer_is_run_for_first_tokens_alone_and_says_the_same(models):
     rows = list(range(len(windows.rows)))
     packed = short.moved(windows, rows)
     found, expected = short.states(packed), whole.states(packed)[packed.bounds[:-1].long()]
-    assert found.shape == (len(rows), 96)
+    assert found.shape == (len(rows), 192)
     near(found.numpy(), expected.numpy())
 
 
@@ -172,7 +172,7 @@ def test_nothing_is_written_beyond_what_was_asked_for(models, lengths):
     positions = np.concatenate([np.arange(length, dtype=np.int64) for length in lengths])
     encoder = ctypes.byref(layered.encoder)
     needed = layered.kernels.windrow_scratch(encoder, int(bounds[-1]), len(lengths), max(lengths))
-    scratch, states = np.full(needed + 4096, 77, np.uint8), np.full((bounds[-1] + 9, 96), 7, np.float32)
+    scratch, states = np.full(needed + 4096, 77, np.uint8), np.full((bounds[-1] + 9, 192), 7, np.float32)
     given = [ctypes.c_void_p(part.ctypes.data) for part in (bounds, ids, positions)]
     layered.kernels.windrow_encode(
         encoder, len(lengths), *given, 0, *(ctypes.c_void_p(part.ctypes.data) for part in (states, scratch))
@@ -208,9 +208,9 @@ def test_kernels_that_give_nonsense_are_refused(models, monkeypatch):
     ("change", "told"),
     [
         ({"model_type": "deberta-v2"}, "models of type deberta-v2"),
-        ({"hidden_size": 48}, "sizes 48 and 384 are no multiples of 32"),
+        ({"hidden_size": 48}, "sizes 48 and 512 are no multiples of 64"),
         ({"hidden_act": "relu"}, "its activation is relu"),
-        ({"num_attention_heads": 6}, "heads of size 16"),
+        ({"num_attention_heads": 12}, "heads of size 16"),
         ({"position_embedding_type": "relative_key"}, "its positions are not absolute"),
         ({"embedding_size": 32}, "its embeddings have another size"),
     ],

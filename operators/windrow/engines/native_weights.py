@@ -16,15 +16,20 @@ from windrow.engines.rounding import balance, rounded
 __all__ = ["KINDS", "Encoder", "packed_encoder", "release_layers", "unfit"]
 
 KINDS = frozenset({"bert", "camembert", "distilbert", "electra", "roberta", "xlm-roberta"})
-_PANEL, _FOUR, _LARGEST_HEAD = 32, 4, 256
-_GROUP, _INNER_GROUP = 384, 128
+_PANEL, _FOUR, _HALF_PANEL, _LARGEST_HEAD = 64, 4, 32, 256
+_LINE_BYTES = 64
+_GROUP = 384
 """Most neighbouring channels that share a scale. Most of what rounding costs, it costs in the feed-forward layer's
-inner states, whose products have the smaller groups. With these, and bytes between the least and the largest instead
-of around zero, the last states of 60 reviews were off by 0.017 instead of 0.023, root mean square, of 0.36."""
+inner states. These are sorted by how large they grow, so that like share a scale: the last states of 60 reviews were
+off by 0.0146 then, root mean square, of 0.36; unsorted by 0.0165, and in groups of 128, which take longer, by 0.0148.
+"""
 _SIZES = {"hidden": ("hidden_size", "dim"), "inner": ("intermediate_size", "hidden_dim")}
 _HEADS = ("num_attention_heads", "n_heads")
 
+_ALL = slice(None)
+
 Floats = npt.NDArray[np.float32]
+Places = npt.NDArray[np.intp] | slice
 
 
 class _Product(ctypes.Structure):
@@ -100,8 +105,8 @@ def unfit(config: dict[str, Any]) -> str:
     size = hidden // heads
     if not hidden or not inner or hidden % heads or hidden % _PANEL or inner % _PANEL:
         return f"sizes {hidden} and {inner} are no multiples of {_PANEL}"
-    if size % _PANEL or size > _LARGEST_HEAD:
-        return f"heads of size {size} are no multiple of {_PANEL} up to {_LARGEST_HEAD}"
+    if size % _HALF_PANEL or size > _LARGEST_HEAD:
+        return f"heads of size {size} are no multiple of {_HALF_PANEL} up to {_LARGEST_HEAD}"
     if (activation := config.get("hidden_act", config.get("activation", "gelu"))) != "gelu":
         return f"its activation is {activation}, not gelu"
     if config.get("position_embedding_type", "absolute") != "absolute" or config.get("is_decoder"):
@@ -141,10 +146,10 @@ def packed_encoder(model: Any, probes: Any) -> Encoder:
         asking = [parts.query, parts.key, parts.value]
         eased = _factors(asking, peaks[parts.query])
         row.query, row.key, row.value = (_product(made, part, eased) for part in asking)
-        for name in ("mixed", "inner", "outer"):
+        sizes = peaks[parts.outer].argsort(kind="stable")
+        for name, outputs, inputs in (("mixed", _ALL, _ALL), ("inner", sizes, _ALL), ("outer", _ALL, sizes)):
             part = getattr(parts, name)
-            most = _INNER_GROUP if name == "outer" else _GROUP
-            setattr(row, name, _product(made, part, _factors([part], peaks[part]), most))
+            setattr(row, name, _product(made, part, _factors([part], peaks[part]), outputs, inputs))
         row.attended, row.put_out = _norm(made, parts.attended), _norm(made, parts.put_out)
     made.kept.append(rows)
     made.layers, made.count, made.heads = rows, len(layers), _first(model.config.to_dict(), _HEADS)
@@ -208,21 +213,24 @@ def _factors(parts: list[Any], states: Floats) -> Floats:
     return balance(states, weights)
 
 
-def _product(encoder: Encoder, part: Any, factors: Floats, most: int = _GROUP) -> _Product:
-    """Round a product's weights and lay them out: ``(panels, fours of inputs, 32 outputs, 4 inputs)``.
+def _product(encoder: Encoder, part: Any, factors: Floats, outputs: Places = _ALL, inputs: Places = _ALL) -> _Product:
+    """Round a product's weights and lay them out: ``(panels, fours of inputs, 64 outputs, 4 inputs)``.
 
     Args:
-        most: Most inputs that share a scale.
+        factors: By which each input's weights are multiplied, and its states divided.
+        outputs: In which order.
+        inputs: In which order.
     """
-    outputs, inputs = part.weight.shape
-    group = next(size for size in range(most, 0, -_PANEL) if inputs % size == 0)
-    values, scales = rounded((_array(part.weight) * factors).reshape(outputs, inputs // group, group), axis=2)
-    panels = values.reshape(outputs // _PANEL, _PANEL, inputs // _FOUR, _FOUR).transpose(0, 2, 1, 3)
+    weight, factors = _array(part.weight)[outputs][:, inputs], factors[inputs]
+    made, given = weight.shape
+    group = next(size for size in range(_GROUP, 0, -_PANEL) if given % size == 0)
+    values, scales = rounded((weight * factors).reshape(made, given // group, group), axis=2)
+    panels = values.reshape(made // _PANEL, _PANEL, given // _FOUR, _FOUR).transpose(0, 2, 1, 3)
     scales = scales[:, :, 0]
     sums = values.sum(axis=2, dtype=np.int32) * scales
-    bias = _array(part.bias) if part.bias is not None else np.zeros(outputs, dtype=np.float32)
+    bias = _array(part.bias)[outputs] if part.bias is not None else np.zeros(made, dtype=np.float32)
     arrays = (panels, scales.T, sums.T.astype(np.float32), bias, 1 / factors)
-    return _Product(inputs, outputs, group, *(_kept(encoder, array) for array in arrays))
+    return _Product(given, made, group, *(_kept(encoder, array) for array in arrays))
 
 
 def _norm(encoder: Encoder, part: Any) -> _Norm:
@@ -234,7 +242,9 @@ def _array(tensor: torch.Tensor) -> Floats:
 
 
 def _kept(encoder: Encoder, array: npt.NDArray[Any]) -> int:
-    """Keep an array as long as the encoder; return where it lies."""
-    whole = np.ascontiguousarray(array)
-    encoder.kept.append(whole)
-    return int(whole.ctypes.data)
+    """Copy an array, to be kept as long as the encoder, and return where it lies: on a line of the caches."""
+    room = np.empty(array.nbytes + _LINE_BYTES, dtype=np.uint8)
+    start = -room.ctypes.data % _LINE_BYTES
+    room[start : start + array.nbytes].view(array.dtype).reshape(array.shape)[...] = array
+    encoder.kept.append(room)
+    return int(room.ctypes.data + start)

@@ -106,7 +106,7 @@ INLINE __m512i broadcast(const uint8_t* four) {
 }
 
 /* Of each of four vectors: x times the normal distribution's share below x; off by 5e-4 at most (a minimax fit on
- * [-3.7, 3.7]), a tenth of what rounding costs it afterwards. */
+ * [-3.7, 3.7]), where a step of the bytes that follow is some 1e-2. */
 INLINE void gelu(__m512 x[4]) {
     static const float c[6] = {3.96475085e-01f,  -6.25877135e-02f, 7.84869578e-03f,
                                -6.17501505e-04f, 2.68887386e-05f,  -4.89972900e-07f};
@@ -186,36 +186,22 @@ INLINE __m512i by_row(__m512i bytes) {
     return _mm512_permutexvar_epi32(order, bytes);
 }
 
-/* Round `count` numbers, a multiple of 64, to bytes between `low` and `high`, of which one is zero or beyond it. */
-INLINE Scale to_bytes(const float* x, const float* ease, int count, __m512 low, __m512 high, uint8_t* out) {
-    const float least = _mm512_reduce_min_ps(low), span = _mm512_reduce_max_ps(high) - least;
-    const float per_unit = span > 1e-30f ? 255 / span : 0, zero = rintf(-least * per_unit);
-    const __m512 steps = _mm512_set1_ps(per_unit), add = _mm512_set1_ps(zero);
-    for (int i = 0; i < count; i += 64) {
-        __m512i v[4];
-#pragma GCC unroll 4
-        for (int k = 0; k < 4; k++) {
-            __m512 y = _mm512_loadu_ps(x + i + 16 * k);
-            if (ease) y = _mm512_mul_ps(y, _mm512_loadu_ps(ease + i + 16 * k));
-            v[k] = _mm512_cvtps_epi32(_mm512_fmadd_ps(y, steps, add));
-        }
-        _mm512_storeu_si512(
-            out + i, by_row(_mm512_packus_epi16(_mm512_packs_epi32(v[0], v[1]), _mm512_packs_epi32(v[2], v[3]))));
-    }
-    return (Scale){span / 255, -zero * (span / 255)};
-}
+/* The least and the largest of some numbers, or zero. */
+typedef struct {
+    float least, most;
+} Range;
 
-INLINE Scale rounded(const float* x, const float* ease, int count, uint8_t* out) {
+INLINE Range range_of(const float* x, const float* ease, int count) {
     __m512 low = _mm512_setzero_ps(), high = low;
     for (int i = 0; i < count; i += 16) {
         const __m512 v = _mm512_mul_ps(_mm512_loadu_ps(x + i), _mm512_loadu_ps(ease + i));
         low = _mm512_min_ps(low, v), high = _mm512_max_ps(high, v);
     }
-    return to_bytes(x, ease, count, low, high, out);
+    return (Range){_mm512_reduce_min_ps(low), _mm512_reduce_max_ps(high)};
 }
 
 /* The same of GELU's values, which are written over the numbers. */
-INLINE Scale activated_and_rounded(float* x, const float* ease, int count, uint8_t* out) {
+INLINE Range activated(float* x, const float* ease, int count) {
     __m512 low = _mm512_setzero_ps(), high = low;
     for (int i = 0; i < count; i += 64) {
         __m512 v[4];
@@ -229,7 +215,26 @@ INLINE Scale activated_and_rounded(float* x, const float* ease, int count, uint8
             _mm512_storeu_ps(x + i + 16 * k, v[k]);
         }
     }
-    return to_bytes(x, NULL, count, low, high, out);
+    return (Range){_mm512_reduce_min_ps(low), _mm512_reduce_max_ps(high)};
+}
+
+/* Round `count` numbers, a multiple of 64, to bytes within their range. */
+INLINE Scale to_bytes(const float* x, const float* ease, int count, Range of, uint8_t* out) {
+    const float span = of.most - of.least, per_unit = span > 1e-30f ? 255 / span : 0;
+    const float zero = rintf(-of.least * per_unit);
+    const __m512 steps = _mm512_set1_ps(per_unit), add = _mm512_set1_ps(zero);
+    for (int i = 0; i < count; i += 64) {
+        __m512i v[4];
+#pragma GCC unroll 4
+        for (int k = 0; k < 4; k++) {
+            __m512 y = _mm512_loadu_ps(x + i + 16 * k);
+            if (ease) y = _mm512_mul_ps(y, _mm512_loadu_ps(ease + i + 16 * k));
+            v[k] = _mm512_cvtps_epi32(_mm512_fmadd_ps(y, steps, add));
+        }
+        const __m512i low = _mm512_packs_epi32(v[0], v[1]), high = _mm512_packs_epi32(v[2], v[3]);
+        _mm512_storeu_si512(out + i, by_row(_mm512_packus_epi16(low, high)));
+    }
+    return (Scale){span / 255, -zero * (span / 255)};
 }
 
 /* Of four rows a, b, c, d: what one step is worth, and steps per unit, as a b c d four times over. */
@@ -257,52 +262,85 @@ INLINE Four steps_of_four(const float* const x[4], int size) {
 
 #define IN_STEPS(k) _mm512_mul_ps(_mm512_loadu_ps(x[k] + d), _mm512_permute_ps(f.steps, 0x55 * k))
 
+/* Rows go through each step together, so that one's sum or largest is not waited for while others can go on. */
+#define TOGETHER 4
+#define BY_FEW(rows, start, here)                                                                                      \
+    for (int start = 0, here; here = rows - start < TOGETHER ? rows - start : TOGETHER, start < rows; start += TOGETHER)
+
 static void round_states(const Product* p, int rows, const float* x, uint8_t* out, Scale* scales) {
     const int groups = p->inputs / p->group;
-    for (int r = 0; r < rows; r++)
-        for (int g = 0; g < groups; g++) {
-            const ptrdiff_t place = (ptrdiff_t)r * p->inputs + g * p->group;
-            scales[(ptrdiff_t)r * groups + g] = rounded(x + place, p->ease + g * p->group, p->group, out + place);
+    for (int g = 0; g < groups; g++) BY_FEW(rows, start, here) {
+            const ptrdiff_t first = (ptrdiff_t)start * p->inputs + g * p->group;
+            const float* ease = p->ease + g * p->group;
+            Range of[TOGETHER];
+            for (int r = 0; r < here; r++) of[r] = range_of(x + first + r * p->inputs, ease, p->group);
+            for (int r = 0; r < here; r++)
+                scales[(start + r) * groups + g] =
+                    to_bytes(x + first + r * p->inputs, ease, p->group, of[r], out + first + r * p->inputs);
         }
 }
 
-/* state = normalised(state + more) */
-static void add_and_normalise(int size, float* state, const float* more, const Norm* norm) {
-    __m512 sum = _mm512_setzero_ps(), squares = _mm512_setzero_ps();
+/* The same for GELU's values of one group of a product's inputs, [rows][group]; they are written over the numbers. */
+static void activate_and_round(const Product* p, int g, int rows, float* x, uint8_t* out, Scale* scales) {
+    const int groups = p->inputs / p->group, width = p->group;
+    BY_FEW(rows, start, here) {
+        Range of[TOGETHER];
+        for (int r = 0; r < here; r++)
+            of[r] = activated(x + (ptrdiff_t)(start + r) * width, p->ease + g * width, width);
+        for (int r = 0; r < here; r++)
+            scales[(start + r) * groups + g] = to_bytes(x + (ptrdiff_t)(start + r) * width, NULL, width, of[r],
+                                                        out + (ptrdiff_t)(start + r) * p->inputs + g * width);
+    }
+}
+
+INLINE float mean_of_sum(int size, float* state, const float* more) {
+    __m512 sum = _mm512_setzero_ps();
     for (int i = 0; i < size; i += 16) {
         const __m512 v = _mm512_add_ps(_mm512_loadu_ps(state + i), _mm512_loadu_ps(more + i));
         _mm512_storeu_ps(state + i, v);
         sum = _mm512_add_ps(sum, v);
     }
-    const __m512 mean = _mm512_set1_ps(_mm512_reduce_add_ps(sum) / size);
+    return _mm512_reduce_add_ps(sum) / size;
+}
+
+INLINE float variance(int size, const float* state, float mean) {
+    __m512 squares = _mm512_setzero_ps();
     for (int i = 0; i < size; i += 16) {
-        const __m512 v = _mm512_sub_ps(_mm512_loadu_ps(state + i), mean);
+        const __m512 v = _mm512_sub_ps(_mm512_loadu_ps(state + i), _mm512_set1_ps(mean));
         squares = _mm512_fmadd_ps(v, v, squares);
     }
-    const __m512 spread = _mm512_set1_ps(1 / sqrtf(_mm512_reduce_add_ps(squares) / size + norm->epsilon));
-    for (int i = 0; i < size; i += 16) {
-        const __m512 v = _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(state + i), mean), spread);
-        _mm512_storeu_ps(state + i,
-                         _mm512_fmadd_ps(v, _mm512_loadu_ps(norm->weight + i), _mm512_loadu_ps(norm->bias + i)));
-    }
+    return _mm512_reduce_add_ps(squares) / size;
 }
 
-/* The same for several, and the new states rounded for product `next`, if any, while they are in L1. */
+/* state = normalised(state + more) for all rows; these are rounded for product `next`, if any, while they are in L1. */
 static void add_normalise_and_round(int rows, int size, float* states, const float* more, const Norm* norm,
                                     const Product* next, uint8_t* bytes, Scale* steps) {
-    for (int r = 0; r < rows; r++) {
-        const ptrdiff_t place = (ptrdiff_t)r * size;
-        add_and_normalise(size, states + place, more + place, norm);
-        if (next) round_states(next, 1, states + place, bytes + place, steps + (ptrdiff_t)r * (size / next->group));
+    BY_FEW(rows, start, here) {
+        const ptrdiff_t first = (ptrdiff_t)start * size;
+        float means[TOGETHER], variances[TOGETHER];
+        for (int r = 0; r < here; r++) means[r] = mean_of_sum(size, states + first + r * size, more + first + r * size);
+        for (int r = 0; r < here; r++) variances[r] = variance(size, states + first + r * size, means[r]);
+        for (int r = 0; r < here; r++) {
+            const __m512 mean = _mm512_set1_ps(means[r]),
+                         spread = _mm512_set1_ps(1 / sqrtf(variances[r] + norm->epsilon));
+            for (int i = 0; i < size; i += 16) {
+                float* place = states + first + r * size + i;
+                const __m512 v = _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(place), mean), spread);
+                _mm512_storeu_ps(
+                    place, _mm512_fmadd_ps(v, _mm512_loadu_ps(norm->weight + i), _mm512_loadu_ps(norm->bias + i)));
+            }
+        }
+        if (next)
+            round_states(next, here, states + first, bytes + first, steps + (ptrdiff_t)start * (size / next->group));
     }
 }
 
-/* 16384 times 2 to the power of i / 64 */
+/* 32415 times 2 to the power of -i / 64 */
 static const int16_t POWERS[64] __attribute__((aligned(64))) = {
-    16384, 16562, 16743, 16925, 17109, 17296, 17484, 17674, 17867, 18061, 18258, 18457, 18658, 18861, 19066, 19274,
-    19484, 19696, 19911, 20127, 20347, 20568, 20792, 21019, 21247, 21479, 21713, 21949, 22188, 22430, 22674, 22921,
-    23170, 23423, 23678, 23936, 24196, 24460, 24726, 24995, 25268, 25543, 25821, 26102, 26386, 26674, 26964, 27258,
-    27554, 27855, 28158, 28464, 28774, 29088, 29405, 29725, 30048, 30376, 30706, 31041, 31379, 31720, 32066, 32415};
+    32415, 32066, 31720, 31379, 31041, 30706, 30376, 30048, 29725, 29405, 29088, 28774, 28464, 28158, 27855, 27554,
+    27258, 26964, 26674, 26386, 26102, 25821, 25543, 25268, 24995, 24726, 24460, 24196, 23936, 23678, 23423, 23170,
+    22921, 22674, 22430, 22188, 21949, 21713, 21479, 21247, 21019, 20792, 20568, 20347, 20127, 19911, 19696, 19484,
+    19274, 19066, 18861, 18658, 18457, 18258, 18061, 17867, 17674, 17484, 17296, 17109, 16925, 16743, 16562, 16384};
 
 /* What 64 neighbouring shares are rounded up by, in 1/128: each by another part (ordered dither). Were all rounded to
  * the nearest, many small ones would all become nothing, and states would be off twice as much for it. */
@@ -311,12 +349,11 @@ static const uint16_t DITHER[64] __attribute__((aligned(64))) = {
     76, 27,  106, 57,  8,  87, 39,  118, 69,  20, 99, 50,  1,  80, 31,  111, 62,  13, 92, 43, 122, 73,
     24, 103, 54,  6,   85, 36, 115, 66,  17,  96, 47, 126, 78, 29, 108, 59,  10,  89, 40, 119};
 
-/* 2 to the power of x / 64 in words, rounded by `dither`; x is at most 511, and what is far below zero gives zero. */
+/* 253 times 2 to the power of -x / 64 in words, rounded by `dither`; what is far below, or no number, gives zero. */
 INLINE __m512i powers_of_two(__m512i x, const uint16_t* dither) {
     const __m512i part = _mm512_permutex2var_epi16(_mm512_load_si512(POWERS), x, _mm512_load_si512(POWERS + 32));
-    const __m512i down = _mm512_sub_epi16(_mm512_set1_epi16(7), _mm512_srai_epi16(x, 6));
-    const __m512i fine = _mm512_add_epi16(_mm512_srlv_epi16(part, down), _mm512_load_si512(dither));
-    return _mm512_srli_epi16(fine, 7);
+    const __m512i whole = _mm512_srlv_epi16(part, _mm512_srli_epi16(x, 6));
+    return _mm512_srli_epi16(_mm512_add_epi16(whole, _mm512_load_si512(dither)), 7);
 }
 
 /* What attention needs of one head; `room` is the longest row's tokens, rounded up to SHARED. */
@@ -459,13 +496,13 @@ static void attend(int rows, const Head* h, const uint8_t* asked, const float* a
         /* the largest becomes 253; a query of zeros has equal scores, and those beyond the row stay far below */
         const float worth = fmaxf(64 * scale * asked_steps[r], 1e-20f);
         const __m512 step = _mm512_set1_ps(worth);
-        const __m512 add = _mm512_set1_ps(511 - _mm512_reduce_max_ps(most[r]) * worth);
+        const __m512 top = _mm512_set1_ps(_mm512_reduce_max_ps(most[r]) * worth);
         __m512i sum = _mm512_setzero_si512();
         for (int n = 0; n < room; n += SHARED) {
             __m512i x[4];
 #pragma GCC unroll 4
             for (int i = 0; i < 4; i++)
-                x[i] = _mm512_cvtps_epi32(_mm512_fmadd_ps(_mm512_loadu_ps(scores + n + 16 * i), step, add));
+                x[i] = _mm512_cvtps_epi32(_mm512_fnmadd_ps(_mm512_loadu_ps(scores + n + 16 * i), step, top));
             const __m512i packed = _mm512_packus_epi16(powers_of_two(_mm512_packs_epi32(x[0], x[1]), DITHER),
                                                        powers_of_two(_mm512_packs_epi32(x[2], x[3]), DITHER + 32));
             sum = _mm512_dpbusd_epi32(sum, packed, _mm512_set1_epi8(1));
@@ -721,10 +758,7 @@ static void feed_forward(const Scratch* s, const Layer* l, int rows, float* stat
     add_normalise_and_round(rows, hidden, states, s->put_out, &l->attended, &l->inner, s->block_bytes, s->block_steps);
     for (int g = 0; g < groups; g++) {
         multiply(&l->inner, rows, s->block_bytes, s->block_steps, g * width, (g + 1) * width, s->raw, width);
-        for (int r = 0; r < rows; r++)
-            s->inner_steps[r * groups + g] =
-                activated_and_rounded(s->raw + (ptrdiff_t)r * width, l->outer.ease + g * width, width,
-                                      s->inner_bytes + (ptrdiff_t)r * inner + g * width);
+        activate_and_round(&l->outer, g, rows, s->raw, s->inner_bytes, s->inner_steps);
     }
     multiply(&l->outer, rows, s->inner_bytes, s->inner_steps, 0, hidden, s->put_out, hidden);
     add_normalise_and_round(rows, hidden, states, s->put_out, &l->put_out, next, bytes, steps);
@@ -747,11 +781,14 @@ void windrow_encode(const Encoder* e, int rows, const int32_t* bounds, const int
     for (int r = 0; r < rows; r++) longest = bounds[r + 1] - bounds[r] > longest ? bounds[r + 1] - bounds[r] : longest;
     Scratch s;
     lay_out(&s, e, tokens, rows, longest, memory + (64 - (uintptr_t)memory % 64) % 64);
-    for (int t = 0; t < tokens; t++) {
-        float* mine = states + (ptrdiff_t)t * hidden;
-        memcpy(mine, e->words + ids[t] * hidden, hidden * sizeof(float));
-        add_normalise_and_round(1, hidden, mine, e->places + positions[t] * hidden, &e->embedded, &e->layers->query,
-                                s.bytes + (ptrdiff_t)t * hidden, s.steps + (ptrdiff_t)t * groups);
+    BY_FEW(tokens, start, here) {
+        float* first = states + (ptrdiff_t)start * hidden;
+        for (int t = 0; t < here; t++) {
+            memcpy(first + t * hidden, e->words + ids[start + t] * hidden, hidden * sizeof(float));
+            memcpy(s.put_out + t * hidden, e->places + positions[start + t] * hidden, hidden * sizeof(float));
+        }
+        add_normalise_and_round(here, hidden, first, s.put_out, &e->embedded, &e->layers->query,
+                                s.bytes + (ptrdiff_t)start * hidden, s.steps + (ptrdiff_t)start * groups);
     }
     for (const Layer* l = e->layers; l <= last; l++) {
         const int is_short = first_only && l == last, asking = is_short ? rows : tokens;

@@ -79,6 +79,70 @@ def test_logits_are_about_those_of_pytorch(models, kind):
 
 
 @runs_here
+@pytest.mark.parametrize("kind", ["bert", "electra"])
+def test_two_sentences_are_told_apart(models, kind):
+    model = models(kind)
+    windows = Tokens(model).pairs(TEXTS[:4], ["a good film", "the battery is bad"], types=True)
+    plans = plan_for(head="pairs"), plan_for("torch", "pairs", "fp32")
+    found, expected = (open_engine(plan, model).classify(windows).values for plan in plans)
+    alike = open_engine(plan_for(head="pairs"), model).classify(replace(windows, types=None)).values
+    near(found, expected)
+    assert np.abs(alike - expected).mean() > 3 * np.abs(found - expected).mean()
+
+
+@runs_here
+def test_labels_that_are_nearly_tied_are_those_in_fp32(models):
+    model = models("bert")
+    windows = Tokens(model).windows(TEXTS)
+    exact = open_engine(plan_for("torch", precision="fp32"), model).classify(windows).values
+    engine = open_engine(plan_for(), model)
+    rounding = engine.doubt
+    engine.doubt = 0.0
+    rounded = engine.classify(windows).values
+    leads = np.abs(rounded[:, 0] - rounded[:, 1])
+    engine.doubt = float(np.median(leads))
+    both_ways, is_near = engine.classify(windows).values, leads < np.median(leads)
+    assert 0.2 < rounding / np.sqrt(np.square(np.diff(rounded - exact)).mean()) < 8
+    assert 0 < is_near.sum() < len(leads)
+    np.testing.assert_array_equal(both_ways[~is_near], rounded[~is_near])
+    np.testing.assert_allclose(both_ways[is_near], exact[is_near], atol=1e-5)
+    assert (rounded[is_near] != both_ways[is_near]).all()
+
+
+@runs_here
+def test_a_second_look_that_fails_leaves_the_first(models, monkeypatch):
+    engine = open_engine(plan_for(), models("bert"))
+    windows = Tokens(models("bert")).windows(TEXTS)
+    engine.doubt = 0.0
+    rounded = engine.classify(windows)
+    engine.doubt = 1e9
+
+    look = engine._logits
+
+    def fails(windows, rows):
+        if windows.lengths[rows].max() > 100:
+            raise MemoryError
+        return look(windows, rows)
+
+    monkeypatch.setattr(engine, "_logits", fails)
+    again, long = engine.classify(windows), windows.lengths > 100
+    assert 0 < long.sum() < len(long)
+    np.testing.assert_array_equal(again.values[long], rounded.values[long])
+    assert (again.values[~long] != rounded.values[~long]).any()
+    assert not again.failed
+
+
+@runs_here
+@pytest.mark.parametrize(
+    ("head", "settings"), [("embed", {}), ("classify", {"problem_type": "multi_label_classification"})]
+)
+def test_what_is_no_choice_of_one_label_is_not_looked_at_again(models, head, settings):
+    engine = open_engine(plan_for(head=head), models("bert", **settings))
+    assert not engine.doubt
+    assert not len(engine.model.base_model.encoder.layer)
+
+
+@runs_here
 @pytest.mark.parametrize("heads", [1, 2, 3, 6])
 def test_heads_of_one_and_of_several_panels(models, heads):
     found, expected = both(models("bert", num_attention_heads=heads), "classify")
@@ -238,7 +302,7 @@ def test_the_rule_takes_it_for_int8_where_no_tiles_are(precision, tiles, first, 
 def test_another_architecture_head_or_precision_is_refused(models, monkeypatch):
     with pytest.raises(ExportError, match=r"cannot run model .*models of type deberta"):
         open_engine(plan_for(), models("deberta"))
-    for changed in ({"head": "pairs"}, {"precision": "fp32"}):
+    for changed in ({"head": "next"}, {"precision": "fp32"}):
         with pytest.raises(JobError, match="runs encoders on a CPU in int8"):
             NativeEngine(replace(plan_for(), **changed), models("bert"))
 

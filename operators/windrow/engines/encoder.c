@@ -49,7 +49,7 @@ typedef struct {
 
 typedef struct {
     const float* words;  /* [vocabulary][hidden] */
-    const float* places; /* [positions][hidden]: what is added to a token's row for where it stands */
+    const float* places; /* [positions][hidden]: what is added to a token's row for where it stands, by kind of token */
     Norm embedded;
     const Layer* layers;
     int32_t count, heads;
@@ -335,12 +335,10 @@ static void add_normalise_and_round(int rows, int size, float* states, const flo
     }
 }
 
-/* 32415 times 2 to the power of -i / 64 */
-static const int16_t POWERS[64] __attribute__((aligned(64))) = {
-    32415, 32066, 31720, 31379, 31041, 30706, 30376, 30048, 29725, 29405, 29088, 28774, 28464, 28158, 27855, 27554,
-    27258, 26964, 26674, 26386, 26102, 25821, 25543, 25268, 24995, 24726, 24460, 24196, 23936, 23678, 23423, 23170,
-    22921, 22674, 22430, 22188, 21949, 21713, 21479, 21247, 21019, 20792, 20568, 20347, 20127, 19911, 19696, 19484,
-    19274, 19066, 18861, 18658, 18457, 18258, 18061, 17867, 17674, 17484, 17296, 17109, 16925, 16743, 16562, 16384};
+/* 32415 times 2 to the power of -i / 32 */
+static const int16_t POWERS[32] __attribute__((aligned(64))) = {
+    32415, 31720, 31041, 30376, 29725, 29088, 28464, 27855, 27258, 26674, 26102, 25543, 24995, 24460, 23936, 23423,
+    22921, 22430, 21949, 21479, 21019, 20568, 20127, 19696, 19274, 18861, 18457, 18061, 17674, 17296, 16925, 16562};
 
 /* What 64 neighbouring shares are rounded up by, in 1/128: each by another part (ordered dither). Were all rounded to
  * the nearest, many small ones would all become nothing, and states would be off twice as much for it. */
@@ -349,10 +347,10 @@ static const uint16_t DITHER[64] __attribute__((aligned(64))) = {
     76, 27,  106, 57,  8,  87, 39,  118, 69,  20, 99, 50,  1,  80, 31,  111, 62,  13, 92, 43, 122, 73,
     24, 103, 54,  6,   85, 36, 115, 66,  17,  96, 47, 126, 78, 29, 108, 59,  10,  89, 40, 119};
 
-/* 253 times 2 to the power of -x / 64 in words, rounded by `dither`; what is far below, or no number, gives zero. */
+/* 253 times 2 to the power of -x / 32 in words, rounded by `dither`; what is far below, or no number, gives zero. */
 INLINE __m512i powers_of_two(__m512i x, const uint16_t* dither) {
-    const __m512i part = _mm512_permutex2var_epi16(_mm512_load_si512(POWERS), x, _mm512_load_si512(POWERS + 32));
-    const __m512i whole = _mm512_srlv_epi16(part, _mm512_srli_epi16(x, 6));
+    const __m512i part = _mm512_permutexvar_epi16(x, _mm512_load_si512(POWERS));
+    const __m512i whole = _mm512_srlv_epi16(part, _mm512_srli_epi16(x, 5));
     return _mm512_srli_epi16(_mm512_add_epi16(whole, _mm512_load_si512(dither)), 7);
 }
 
@@ -487,29 +485,33 @@ static void pack_values(const Head* h, const float* value, ptrdiff_t stride, int
 /* Up to 6 rounded queries of a head, at `asked`, mix the values of their row. */
 static void attend(int rows, const Head* h, const uint8_t* asked, const float* asked_steps, float scale, int room,
                    int size, float* out, ptrdiff_t stride) {
-    float parts[ROWS];
+    float parts[ROWS], worth[ROWS], top[ROWS];
     __m512 most[ROWS];
+    __m512i sums[ROWS];
     for (int r = 0; r < ROWS; r++) most[r] = _mm512_set1_ps(-1e30f);
     EACH(SCORES)
+    /* a query of zeros has equal scores, and those beyond the row stay far below */
+    for (int r = 0; r < rows; r++) {
+        worth[r] = fmaxf(32 * scale * asked_steps[r], 1e-20f);
+        top[r] = _mm512_reduce_max_ps(most[r]) * worth[r];
+    }
     for (int r = 0; r < rows; r++) {
         const float* scores = h->scores + r * room;
-        /* the largest becomes 253; a query of zeros has equal scores, and those beyond the row stay far below */
-        const float worth = fmaxf(64 * scale * asked_steps[r], 1e-20f);
-        const __m512 step = _mm512_set1_ps(worth);
-        const __m512 top = _mm512_set1_ps(_mm512_reduce_max_ps(most[r]) * worth);
+        const __m512 by = _mm512_set1_ps(worth[r]), from = _mm512_set1_ps(top[r]);
         __m512i sum = _mm512_setzero_si512();
         for (int n = 0; n < room; n += SHARED) {
             __m512i x[4];
 #pragma GCC unroll 4
             for (int i = 0; i < 4; i++)
-                x[i] = _mm512_cvtps_epi32(_mm512_fnmadd_ps(_mm512_loadu_ps(scores + n + 16 * i), step, top));
+                x[i] = _mm512_cvtps_epi32(_mm512_fnmadd_ps(_mm512_loadu_ps(scores + n + 16 * i), by, from));
             const __m512i packed = _mm512_packus_epi16(powers_of_two(_mm512_packs_epi32(x[0], x[1]), DITHER),
                                                        powers_of_two(_mm512_packs_epi32(x[2], x[3]), DITHER + 32));
             sum = _mm512_dpbusd_epi32(sum, packed, _mm512_set1_epi8(1));
             _mm512_storeu_si512(h->shares + r * room + n, packed);
         }
-        parts[r] = 1 / (float)_mm512_reduce_add_epi32(sum);
+        sums[r] = sum;
     }
+    for (int r = 0; r < rows; r++) parts[r] = 1 / (float)_mm512_reduce_add_epi32(sums[r]);
     if (size % PANEL) {
         EACH(MIXES_TWO)
     } else {

@@ -56,7 +56,7 @@ class Encoder(ctypes.Structure):
     Attributes:
         kept: The arrays that it points to.
         size: Channels of a state.
-        positions: Rows of the table of positions.
+        positions: Places in a row that the model knows; the table of places has so many rows for each kind of token.
     """
 
     _fields_ = [
@@ -134,10 +134,9 @@ def packed_encoder(model: Any, probes: Any) -> Encoder:
     made = Encoder()
     made.kept, made.size = [], hidden
     table = base.embeddings.position_embeddings.weight.detach()
-    types = getattr(base.embeddings, "token_type_embeddings", None)
-    if types is not None:
-        table = table + types.weight.detach()[0]
     made.positions = len(table)
+    if (types := getattr(base.embeddings, "token_type_embeddings", None)) is not None:
+        table = torch.cat([table + kind for kind in types.weight.detach()])
     made.words = _kept(made, _array(base.embeddings.word_embeddings.weight))
     made.places = _kept(made, _array(table))
     made.embedded = _norm(made, base.embeddings.LayerNorm)

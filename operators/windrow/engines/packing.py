@@ -14,6 +14,8 @@ CACHED_TOKENS = 512
 """About how many tokens' states stay in a core's cache."""
 _TURNS = 4
 """Micro-batches that each worker should get at least, so that none waits long for the last of another."""
+_LEAST_TOKENS = 256
+"""Of a micro-batch that is small so that workers share what is left."""
 
 
 def pack(lengths: Sequence[int] | npt.NDArray[np.int64], token_budget: int) -> Iterator[list[int]]:
@@ -61,7 +63,9 @@ def shared_budget(sizes: npt.NDArray[np.int64], token_budget: int, workers: int)
     return min(token_budget, max(CACHED_TOKENS, int(sizes.sum()) // (_TURNS * workers)))
 
 
-def pack_tokens(lengths: Sequence[int] | npt.NDArray[np.int64], token_budget: int) -> Iterator[list[int]]:
+def pack_tokens(
+    lengths: Sequence[int] | npt.NDArray[np.int64], token_budget: int, workers: int = 0
+) -> Iterator[list[int]]:
     """Yield micro-batches of row indices whose tokens fill the budget, longest first; each row appears exactly once.
 
     For rows that are not padded: what counts is their tokens, not rows x longest row. A row longer than the
@@ -70,18 +74,24 @@ def pack_tokens(lengths: Sequence[int] | npt.NDArray[np.int64], token_budget: in
     Args:
         lengths: Tokens per row, shape ``(rows,)``.
         token_budget: Most tokens in one forward pass.
+        workers: If several share the rows: towards the end they get less at once, so that none waits long for the
+            last of another (guided self-scheduling, Polychronopoulos and Kuck 1987).
 
     >>> list(pack_tokens([3, 9, 4, 3], token_budget=12))
     [[1], [2, 0, 3]]
     >>> list(pack_tokens([3, 9, 4, 3], token_budget=13))
     [[1, 2], [0, 3]]
+    >>> [len(rows) for rows in pack_tokens([100] * 50, token_budget=1000, workers=2)]
+    [10, 10, 7, 5, 4, 3, 2, 2, 2, 2, 2, 1]
     """
     sizes = np.asarray(lengths, dtype=np.int64)
     order = np.argsort(-sizes, kind="stable")
     ends = np.cumsum(sizes[order])
     start = sent = 0
     while start < len(order):
-        stop = max(start + 1, int(np.searchsorted(ends, sent + token_budget, side="right")))
+        share = (int(ends[-1]) - sent) // (2 * workers) if workers else token_budget
+        stop = int(np.searchsorted(ends, sent + min(token_budget, max(share, _LEAST_TOKENS)), side="right"))
+        stop = max(start + 1, stop)
         yield order[start:stop].tolist()
         start, sent = stop, int(ends[stop - 1])
 

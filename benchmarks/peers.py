@@ -12,7 +12,7 @@ its documentation shows and tuned as its users would tune it:
   takes pairs alone, so the second sentence is empty, and it reads one special token more.
 - *Ray Data*: `map_batches` with a class of the same pipeline, one actor a core, one thread each, batch as above.
 - *Daft*: `@daft.cls` with a batch method of the same pipeline, in its own process, all cores.
-- *Windrow*: `run` of a job with an empty store, in the engine and precision that its pilot found best beforehand.
+- *Windrow*: `run` of a job with an empty store, in the engine that it takes for large partitions.
 
 Everything is timed whole: loading of the model is included, and the start of worker processes that import Torch
 (Ray, Daft); Ray itself is started beforehand. The same is timed over eight rows, and a second column tells the speed
@@ -38,6 +38,7 @@ from pyarrow import parquet
 from benchmarks.machine import machine
 from benchmarks.pipeline import RESULTS, SETS, texts_of
 from windrow import Job, run
+from windrow.engines import candidates
 from windrow.engines.device import choose_precision, granted_cores
 from windrow.models import resolve
 
@@ -170,12 +171,13 @@ def with_daft(file: Path, out: Path, model: str, batch: int) -> list[str]:
 
 
 def with_windrow(file: Path, out: Path, precision: str) -> list[str]:
-    """Run a job with an empty store."""
+    """Run a job with an empty store, in the engine that the rule takes for large partitions."""
     import duckdb
 
     name = f"run-{time.monotonic_ns()}"
-    fields = job_for(file, out, name).model_dump() | {"precision": precision, "engine": "openvino"}
-    run(Job(**fields))
+    job = job_for(file, out, name)
+    chosen = candidates("classify", "cpu", "auto", precision, 10**6, resolve(job).config)[0]
+    run(Job(**job.model_dump() | {"precision": precision, "engine": chosen.engine}))
     with duckdb.connect(str(out / f"{name}.duckdb"), read_only=True) as con:
         return [label for (label,) in con.execute("SELECT label FROM predictions ORDER BY key").fetchall()]
 

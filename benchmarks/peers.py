@@ -74,13 +74,13 @@ def saved_model(folder: Path) -> str:
     return str(folder / "model")
 
 
-def job_for(file: Path, folder: Path, name: str) -> Job:
+def job_for(file: Path, folder: Path, name: str, model: str = "windrow/minilm-sentiment") -> Job:
     """Return the job over a file; its store and warehouse are new where `name` is."""
     return Job(
         name="peers",
         source={"path": str(file), "text": "text", "key": "key"},
         task={"name": "sentiment", "truncate": True},
-        model="windrow/minilm-sentiment",
+        model=model,
         warehouse={"url": f"duckdb:///{folder}/{name}.duckdb", "table": "predictions"},
         store=str(folder / f"store-{name}"),
     )
@@ -170,12 +170,12 @@ def with_daft(file: Path, out: Path, model: str, batch: int) -> list[str]:
     return parquet.read_table(folder).sort_by("key")["label"].to_pylist()
 
 
-def with_windrow(file: Path, out: Path, precision: str) -> list[str]:
+def with_windrow(file: Path, out: Path, model: str, precision: str) -> list[str]:
     """Run a job with an empty store, in the engine that the rule takes for large partitions."""
     import duckdb
 
     name = f"run-{time.monotonic_ns()}"
-    job = job_for(file, out, name)
+    job = job_for(file, out, name, model)
     chosen = candidates("classify", "cpu", "auto", precision, 10**6, resolve(job).config)[0]
     run(Job(**job.model_dump() | {"precision": precision, "engine": chosen.engine}))
     with duckdb.connect(str(out / f"{name}.duckdb"), read_only=True) as con:
@@ -200,7 +200,7 @@ def compare(file: Path, out: Path, model: str, precisions: list[str], repeats: i
         f"CrossEncoder, batch {best_cross}": lambda rows: with_cross_encoder(rows, out, model, best_cross),
         "Ray Data": lambda rows: with_ray(rows, out, model, best),
         "Daft": lambda rows: with_daft(rows, out, model, best),
-        **{f"Windrow, {p}": lambda rows, p=p: with_windrow(rows, out, p) for p in precisions},
+        **{f"Windrow, {p}": lambda rows, p=p: with_windrow(rows, out, model, p) for p in precisions},
     }
     times: dict[str, list[float]] = {who: [] for who in scorers}
     starts: dict[str, list[float]] = {who: [] for who in scorers}

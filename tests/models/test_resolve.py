@@ -194,6 +194,21 @@ def test_digests_of_large_files_are_remembered_until_they_change(home, tmp_path,
     assert digest.file_digest(file) not in {first, "as remembered"}
 
 
+@pytest.mark.parametrize(("settled_ns", "times"), [(-(10**12), 1), (10**12, 2)])
+def test_a_file_is_hashed_once_a_process_unless_it_was_just_written(settled_ns, times, tmp_path, monkeypatch):
+    hashed, hash_ = [], digest._hash
+    monkeypatch.setattr(digest, "_SETTLED_NS", settled_ns)
+    monkeypatch.setattr(digest, "_hash", lambda path: hashed.append(path) or hash_(path))
+    file = tmp_path / "weights"
+    file.write_bytes(b"a" * 100)
+    first = digest.file_digest(file)
+    assert digest.file_digest(file) == first
+    assert len(hashed) == times
+    file.unlink()
+    file.write_bytes(b"b" * 101)
+    assert digest.file_digest(file) != first
+
+
 def test_digests_work_where_nothing_can_be_remembered(tmp_path, monkeypatch):
     monkeypatch.setattr(digest, "REMEMBERED_ABOVE_BYTES", 10)
     (tmp_path / "file").write_text("in the way")

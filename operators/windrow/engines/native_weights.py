@@ -164,12 +164,9 @@ def release_layers(base: Any) -> None:
 
 
 def _layers(base: Any) -> list[Any]:
-    """Return an encoder's layers, whole."""
+    """Return an encoder's layers, the last as it is whole."""
     layers = (base.transformer if hasattr(base, "transformer") else base.encoder).layer
-    for place, layer in enumerate(layers):
-        if isinstance(layer, FirstTokenLayer):
-            layers[place] = layer.layer
-    return list(layers)
+    return [layer.layer if isinstance(layer, FirstTokenLayer) else layer for layer in layers]
 
 
 def _parts(layer: Any) -> _Parts:
@@ -228,8 +225,9 @@ def _product(encoder: Encoder, part: Any, factors: Floats, outputs: Places = _AL
     scales = scales[:, :, 0]
     sums = values.sum(axis=2, dtype=np.int32) * scales
     bias = _array(part.bias)[outputs] if part.bias is not None else np.zeros(made, dtype=np.float32)
-    arrays = (panels, scales.T, sums.T.astype(np.float32), bias, 1 / factors)
-    return _Product(given, made, group, *(_kept(encoder, array) for array in arrays))
+    arrays = (scales.T, sums.T.astype(np.float32), bias, 1 / factors)
+    weights = _kept(encoder, panels, aligned=True)
+    return _Product(given, made, group, weights, *(_kept(encoder, array) for array in arrays))
 
 
 def _norm(encoder: Encoder, part: Any) -> _Norm:
@@ -240,10 +238,14 @@ def _array(tensor: torch.Tensor) -> Floats:
     return np.asarray(tensor.detach().float().numpy())
 
 
-def _kept(encoder: Encoder, array: npt.NDArray[Any]) -> int:
-    """Copy an array, to be kept as long as the encoder, and return where it lies: on a line of the caches."""
-    room = np.empty(array.nbytes + _LINE_BYTES, dtype=np.uint8)
-    start = -room.ctypes.data % _LINE_BYTES
-    room[start : start + array.nbytes].view(array.dtype).reshape(array.shape)[...] = array
-    encoder.kept.append(room)
-    return int(room.ctypes.data + start)
+def _kept(encoder: Encoder, array: npt.NDArray[Any], aligned: bool = False) -> int:
+    """Keep an array as long as the encoder, and return where it lies; `aligned`: on a line of the caches."""
+    whole = np.ascontiguousarray(array)
+    if aligned and whole.ctypes.data % _LINE_BYTES:
+        room = np.empty(whole.nbytes + _LINE_BYTES, dtype=np.uint8)
+        start = -room.ctypes.data % _LINE_BYTES
+        lines = room[start : start + whole.nbytes].view(whole.dtype).reshape(whole.shape)
+        lines[...] = whole
+        whole = lines
+    encoder.kept.append(whole)
+    return int(whole.ctypes.data)

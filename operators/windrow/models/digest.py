@@ -1,10 +1,12 @@
-"""SHA-256 of model files, remembered by path, size and modification time."""
+"""SHA-256 of model files, remembered by path, size and modification time: in the process, of large files beyond it."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import time
+from functools import lru_cache
 from pathlib import Path
 
 from windrow.job import windrow_home
@@ -12,21 +14,34 @@ from windrow.job import windrow_home
 __all__ = ["file_digest", "folder_digest"]
 
 REMEMBERED_ABOVE_BYTES = 256 << 20
+_SETTLED_NS = 2_000_000_000
+"""A file that was written less long ago is hashed anew: a file system may give the next write the same time."""
 
 
 def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file in hex; large files are hashed once and remembered."""
+    """Return the SHA-256 of a file in hex; files are hashed once a process, large ones once."""
     facts = path.stat()
     known = f"{path.resolve()}|{facts.st_size}|{facts.st_mtime_ns}"
     memory = windrow_home() / "digests.json"
     remembered = _read(memory) if facts.st_size > REMEMBERED_ABOVE_BYTES else {}
     if known in remembered:
         return remembered[known]
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    changed_ns = max(facts.st_mtime_ns, facts.st_ctime_ns)
+    is_settled = 0 <= changed_ns < time.time_ns() - _SETTLED_NS
+    digest = _hashed(path, f"{known}|{facts.st_ino}|{facts.st_ctime_ns}") if is_settled else _hash(path)
     if facts.st_size > REMEMBERED_ABOVE_BYTES:
         _write(memory, {**remembered, known: digest})
     return digest
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@lru_cache(maxsize=1024)
+def _hashed(path: Path, known: str) -> str:  # noqa: ARG001 (what is remembered is that of these facts)
+    return _hash(path)
 
 
 def folder_digest(files: list[Path]) -> str:

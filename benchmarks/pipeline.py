@@ -56,6 +56,11 @@ def texts_of(where: str, rows: int) -> list[str]:
     return [body for (body,) in duckdb.execute(query, [files]).fetchall()]
 
 
+def sentences_of_reviews() -> list[str]:
+    """Return the distinct sentences of the real reviews that have more than 20 characters, sorted."""
+    return sorted({part.strip() for text in texts_of("true", ALL) for part in text.split(". ") if len(part) > 20})
+
+
 def windrow_scorer(
     model: ResolvedModel, job: Job, device: str, precision: str
 ) -> tuple[Callable[[list[str]], Any], Callable[[np.ndarray], float]]:

@@ -19,7 +19,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from benchmarks.machine import machine
-from benchmarks.pipeline import RESULTS, texts_of
+from benchmarks.pipeline import RESULTS, sentences_of_reviews
 from windrow import Job, run
 from windrow.console import quiet
 from windrow.engines.device import choose_precision
@@ -27,8 +27,7 @@ from windrow.engines.device import choose_precision
 
 def distinct_texts(count: int) -> list[str]:
     """Return so many distinct pairs of real sentences, in a seeded order."""
-    sentences = sorted({s.strip() for text in texts_of("true", 10**6) for s in text.split(". ") if len(s) > 20})
-    chosen, made = random.Random(0), dict[str, None]()
+    sentences, chosen, made = sentences_of_reviews(), random.Random(0), dict[str, None]()
     while len(made) < count:
         made[". ".join(chosen.sample(sentences, 2))] = None
     return list(made)

@@ -27,6 +27,7 @@ INSTALL = {
 """How to get the package that an engine needs, which has its name."""
 
 _ENCODERS = frozenset({"classify", "tag", "embed"})
+_NATIVE = _ENCODERS | {"pairs"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ _ABLE = {
     "onnxruntime": _Able(frozenset({"cpu"}), frozenset({"fp32", "int8"}), _ENCODERS),
     "ctranslate2": _Able(frozenset({"cpu"}), frozenset({"fp32", "bf16", "int8"}), frozenset({"generate"})),
     "vllm": _Able(frozenset({"cuda"}), frozenset({"fp32", "bf16", "fp16"}), frozenset({"decode"})),
-    "native": _Able(frozenset({"cpu"}), frozenset({"int8"}), _ENCODERS | {"pairs"}),
+    "native": _Able(frozenset({"cpu"}), frozenset({"int8"}), _NATIVE),
     "torch": _Able(frozenset({"cpu", "cuda", "mps"}), frozenset({"fp32", "bf16", "fp16"})),
 }
 
@@ -101,7 +102,7 @@ def _installed(head: str, device: str, precision: str, texts: int, config: dict[
             names.insert(0 if texts >= OPENVINO_ABOVE_TEXTS else 1, "openvino")
         if is_installed("onnxruntime"):
             names.append("onnxruntime")
-    if head in _ENCODERS | {"pairs"} and is_installed("native") and _runs(config):
+    if head in _NATIVE and is_installed("native") and _runs(config):
         names.insert(0 if precision == "int8" and not has_tiles() else len(names), "native")
     if head == "generate" and is_installed("ctranslate2"):
         names.insert(0 if texts >= CTRANSLATE2_ABOVE_TEXTS and precision in {"fp32", "int8"} else 1, "ctranslate2")

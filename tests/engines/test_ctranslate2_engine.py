@@ -5,11 +5,22 @@ import json
 import numpy as np
 import pyarrow as pa
 import pytest
+from ctranslate2.specs.common_spec import LinearSpec
+from ctranslate2.specs.model_spec import visit_spec
 from pyarrow import parquet
 
 from models.parts import WORDS, job_of
 from windrow import Job, run
-from windrow.engines import Candidate, Decoding, EnginePlan, candidates, ctranslate2_export, open_engine, open_first
+from windrow.engines import (
+    Candidate,
+    Decoding,
+    EnginePlan,
+    candidates,
+    ctranslate2_engine,
+    ctranslate2_export,
+    open_engine,
+    open_first,
+)
 from windrow.errors import ExportError, JobError
 from windrow.job import windrow_home
 from windrow.models import resolve
@@ -89,12 +100,32 @@ def test_nothing_at_all_gives_an_empty_result(model):
     assert engine_for(model).generate(Tokens(model).windows([]), PLAIN).values == []
 
 
-def test_a_model_is_converted_once_and_nothing_half_made_stays(model, monkeypatch):
+@pytest.mark.parametrize(("saturates", "conversions"), [(False, 1), (True, 2)])
+def test_a_model_is_converted_once_and_nothing_half_made_stays(model, monkeypatch, saturates, conversions):
+    monkeypatch.setattr(ctranslate2_engine, "bytes_saturate", lambda: saturates)
     engine_for(model).close()
+    if saturates:
+        engine_for(model, precision="int8").close()
     monkeypatch.setattr(ctranslate2_export, "_make", None)
     engine_for(model, precision="int8")
-    (folder,) = (windrow_home() / "exports").iterdir()
-    assert {"facts.json", "model.bin", "config.json"} <= {file.name for file in folder.iterdir()}
+    folders = list((windrow_home() / "exports").iterdir())
+    assert len(folders) == conversions
+    for folder in folders:
+        assert {"facts.json", "model.bin", "config.json"} <= {file.name for file in folder.iterdir()}
+
+
+def test_weights_have_seven_bits_where_sums_of_bytes_saturate():
+    """Two products of eight bits by seven always fit in sixteen."""
+    weights = MIXED.normal(0, 0.1, (8, 16)).astype(np.float32)
+    weights[3] = 0
+    linear = LinearSpec()
+    linear.weight, linear.bias = weights, weights[:, 0]
+    linear.validate()
+    visit_spec(linear, ctranslate2_export._narrow)
+    rounded, scales = linear.weight.numpy(), linear.weight_scale.numpy()
+    assert (rounded.dtype, scales.dtype, linear.bias.dtype) == (np.int8, np.float32, "float32")
+    assert np.abs(rounded).max(axis=1).tolist() == [63, 63, 63, 0, 63, 63, 63, 63]
+    assert (np.abs(rounded / scales[:, None] - weights) <= np.abs(weights).max(axis=1)[:, None] / 125).all()
 
 
 @pytest.mark.parametrize(

@@ -23,3 +23,12 @@ def test_bf16_is_taken_where_its_products_are_faster(flags, precision, monkeypat
     monkeypatch.setattr(device, "cpu_flags", lambda: frozenset(flags.split()))
     assert device.choose_precision("auto", "cpu") == precision
     assert device.choose_precision("int8", "cpu") == "int8"
+
+
+@pytest.mark.parametrize(
+    ("flags", "saturates"),
+    [("sse2 avx2", True), ("sse2 avx2 avx_vnni", False), ("sse2 avx512f avx512_vnni", False), ("asimd", False)],
+)
+def test_sums_of_bytes_saturate_on_x86_without_vnni(flags, saturates, monkeypatch):
+    monkeypatch.setattr(device, "cpu_flags", lambda: frozenset(flags.split()))
+    assert device.bytes_saturate() == saturates

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from windrow.engines.base import Decoding, EnginePlan, Outputs
-from windrow.engines.ctranslate2_export import exported
+from windrow.engines.ctranslate2_export import exported, narrowed
 from windrow.engines.ctranslate2_options import Options, options_of, refused
-from windrow.engines.device import granted_cores
+from windrow.engines.device import bytes_saturate, granted_cores
 from windrow.engines.halving import run_all
 from windrow.engines.packing import pack
 from windrow.errors import JobError
@@ -31,7 +31,7 @@ class CTranslate2Engine:
     """One seq2seq model, converted and loaded for this processor.
 
     Each granted core translates micro-batches of its own. Weights are stored in fp32 and turned into the plan's
-    precision when they are loaded.
+    precision when they are loaded; for int8 on processors where sums of bytes saturate, they are stored in seven bits.
 
     Raises:
         JobError: The device, the head or the precision is not one that this engine runs.
@@ -54,7 +54,7 @@ class CTranslate2Engine:
         self.plan, self.model = plan, model
         if plan.decoding:
             options_of(model, plan.decoding)
-        self.export = exported(model)
+        self.export = narrowed(model) if plan.precision == "int8" and bytes_saturate() else exported(model)
         self.workers = granted_cores()
         self.token_budget = _TOKEN_BUDGETS.get(plan.precision, _TOKEN_BUDGET)
         threads = {"inter_threads": self.workers, "intra_threads": 1}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from windrow.engines.devices import lane_devices, named_devices
 
-__all__ = ["choose_device", "choose_precision", "cpu_flags", "granted_cores", "has_tiles"]
+__all__ = ["bytes_saturate", "choose_device", "choose_precision", "cpu_flags", "granted_cores", "has_tiles"]
 
 
 @cache
@@ -67,6 +67,15 @@ def _has_nvidia() -> bool:
 def has_tiles() -> bool:
     """Tell whether this processor multiplies whole tiles (Intel's AMX): products are then some eight times as fast."""
     return "amx_bf16" in cpu_flags()
+
+
+def bytes_saturate() -> bool:
+    """Tell whether products of bytes may come out wrong: x86 without VNNI adds two of them in 16 bits, and cuts off.
+
+    Two products of eight bits by seven always fit. (oneDNN's guide to int8, "Processors with AVX2 or AVX-512".)
+    """
+    flags = cpu_flags()
+    return "sse2" in flags and not flags & {"avx512_vnni", "avx_vnni"}
 
 
 def _cpu_has_bf16() -> bool:

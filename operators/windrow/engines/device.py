@@ -72,7 +72,7 @@ def has_tiles() -> bool:
 def bytes_saturate() -> bool:
     """Tell whether products of bytes may come out wrong: x86 without VNNI adds two of them in 16 bits, and cuts off.
 
-    Two products of eight bits by seven always fit. (oneDNN's guide to int8, "Processors with AVX2 or AVX-512".)
+    Two products of eight bits by seven always fit. (oneDNN, "Nuances of int8 computations".)
     """
     flags = cpu_flags()
     return "sse2" in flags and not flags & {"avx512_vnni", "avx_vnni"}

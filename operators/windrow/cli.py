@@ -31,15 +31,20 @@ Partition = Annotated[str | None, typer.Option(help="Slice of the target table, 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output")]
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"windrow {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def _common(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what happens, with times")] = False,
-    version: Annotated[bool, typer.Option("--version", help="Show the version", is_eager=True)] = False,
+    version: Annotated[  # noqa: ARG001 (its callback ends the call)
+        bool, typer.Option("--version", help="Show the version", is_eager=True, callback=_show_version)
+    ] = False,
 ) -> None:
     quiet(verbose)
-    if version:
-        typer.echo(f"windrow {__version__}")
-        raise typer.Exit
 
 
 @app.command()

@@ -278,8 +278,9 @@ def main() -> None:
         runtime_env={"env_vars": {"PYTHONPATH": f"{root}:{root}/operators"}},
     )  # fmt: skip
     ray.data.DataContext.get_current().enable_progress_bars = False
+    sentences = sentences_of_reviews()
     sets = {
-        "sentences": random.Random(0).sample(sentences_of_reviews(), min(4 * options.rows, 7000)),
+        "sentences": random.Random(0).sample(sentences, min(4 * options.rows, len(sentences))),
         "whole reviews": texts_of(SETS["whole reviews"], options.rows),
         "long documents": long_documents(options.rows // 5),
     }

@@ -23,15 +23,6 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 WORDS = ["good", "bad", "film", "phone", "battery", "great", "awful", "the", "it", "was", "is", "not", "plot", "lovely"]
 
 
-def multiplies_bytes() -> bool:
-    """Tell whether this processor sums int8 products in 32 bits; older ones overflow in ONNX Runtime's int8."""
-    try:
-        flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
-    except OSError:
-        return True
-    return bool(flags & {"avx512_vnni", "avx_vnni", "asimddp"})
-
-
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A WINDROW_HOME of the test's own."""

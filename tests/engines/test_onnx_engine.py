@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from conftest import WORDS, multiplies_bytes
+from conftest import WORDS
 from windrow import Job, run
 from windrow.engines import EnginePlan, exports, open_engine
+from windrow.engines.device import bytes_saturate
 from windrow.errors import ExportError, JobError
 from windrow.job import windrow_home
 from windrow.models import resolve
@@ -54,7 +55,7 @@ def test_every_token_is_tagged_as_in_pytorch(tmp_path, home, job_fields):
 
 def test_int8_is_near_fp32_and_made_once(model):
     windows = Tokens(model).windows(TEXTS)
-    if not multiplies_bytes():
+    if bytes_saturate():
         with pytest.raises(ExportError, match="other outputs in int8"):
             engine_for(model, precision="int8")
         return

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from windrow.engines.base import Decoding, EnginePlan, Outputs
-from windrow.engines.ctranslate2_export import exported, narrowed
+from windrow.engines.ctranslate2_export import exported
 from windrow.engines.ctranslate2_options import Options, options_of, refused
 from windrow.engines.device import bytes_saturate, granted_cores
 from windrow.engines.halving import run_all
@@ -54,7 +54,7 @@ class CTranslate2Engine:
         self.plan, self.model = plan, model
         if plan.decoding:
             options_of(model, plan.decoding)
-        self.export = narrowed(model) if plan.precision == "int8" and bytes_saturate() else exported(model)
+        self.export = exported(model, is_narrow=plan.precision == "int8" and bytes_saturate())
         self.workers = granted_cores()
         self.token_budget = _TOKEN_BUDGETS.get(plan.precision, _TOKEN_BUDGET)
         threads = {"inter_threads": self.workers, "intra_threads": 1}

@@ -22,7 +22,7 @@ from windrow.errors import ExportError
 from windrow.job import windrow_home
 from windrow.models.resolve import ResolvedModel
 
-__all__ = ["Export", "exported", "narrowed"]
+__all__ = ["Export", "exported"]
 
 log = logging.getLogger("windrow")
 _VERSION = 1
@@ -41,39 +41,27 @@ class Export:
     vocabulary: int
 
 
-def exported(model: ResolvedModel) -> Export:
+def exported(model: ResolvedModel, is_narrow: bool = False) -> Export:
     """Return the conversion of a model, made now if there is none yet.
 
     It lies under ``$WINDROW_HOME/exports``, by the digests of model and versions, in fp32; the precision is
     chosen when it is loaded.
 
+    Args:
+        is_narrow: With weights in seven bits, made beside the one in fp32, for int8 where sums of bytes saturate: a
+            tiny trained checkpoint wrote 92.1 % of the letters of fp32 there with weights of eight bits.
+
     Raises:
         ExportError: CTranslate2 cannot take the model, or writes something else than PyTorch.
         ModelError: The checkpoint does not fit.
     """
-    return _kept(model, is_narrow=False)
-
-
-def narrowed(model: ResolvedModel) -> Export:
-    """Return the conversion of a model with its weights in seven bits, made beside the one in fp32.
-
-    For processors where sums of bytes saturate: a tiny trained checkpoint wrote 92.1 % of the letters of fp32 there
-    with weights of eight bits.
-
-    Raises:
-        ExportError: As of `exported`.
-        ModelError: The checkpoint does not fit.
-    """
-    exported(model)
-    return _kept(model, is_narrow=True)
-
-
-def _kept(model: ResolvedModel, is_narrow: bool) -> Export:
     import ctranslate2
     import transformers
 
     facts = [model.digest, "ctranslate2", _VERSION, ctranslate2.__version__, transformers.__version__]
-    facts += ["seven bits"] if is_narrow else []
+    if is_narrow:
+        exported(model)  # which is held against PyTorch
+        facts.append("seven bits")
     folder = windrow_home() / "exports" / hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
     if not (folder / "facts.json").exists():
         _make(folder, model, is_narrow)

@@ -11,6 +11,8 @@ from windrow.engines.devices import lane_devices, named_devices
 
 __all__ = ["bytes_saturate", "choose_device", "choose_precision", "cpu_flags", "granted_cores", "has_tiles"]
 
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+
 
 @cache
 def granted_cores() -> int:
@@ -20,7 +22,7 @@ def granted_cores() -> int:
     except AttributeError:
         cores = os.cpu_count() or 1
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        quota, period = _QUOTA.read_text(encoding="ascii").split()
         if quota != "max":
             cores = min(cores, max(1, int(quota) // int(period)))
     except (OSError, ValueError):

@@ -23,6 +23,12 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 WORDS = ["good", "bad", "film", "phone", "battery", "great", "awful", "the", "it", "was", "is", "not", "plot", "lovely"]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _nobodys_home(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What a test without a `home` makes stays out of the WINDROW_HOME of whoever runs the tests."""
+    os.environ["WINDROW_HOME"] = str(tmp_path_factory.mktemp("nobodys-home"))
+
+
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A WINDROW_HOME of the test's own."""

@@ -12,7 +12,16 @@ import torch
 
 from conftest import WORDS
 from windrow import Job, run
-from windrow.engines import Candidate, EnginePlan, candidates, native_library, native_weights, open_engine, open_first
+from windrow.engines import (
+    Candidate,
+    EnginePlan,
+    candidates,
+    native_fit,
+    native_library,
+    native_weights,
+    open_engine,
+    open_first,
+)
 from windrow.engines.native_engine import Layered, NativeEngine
 from windrow.engines.parity import probe_windows
 from windrow.engines.pooling import POOLINGS
@@ -283,19 +292,25 @@ def test_what_the_kernels_do_not_run_is_told_and_not_offered(change, told, monke
     config = {"model_type": "bert", "hidden_act": "gelu", **SIZES}
     monkeypatch.setattr(native_library, "lacking", lambda: None)
     assert Candidate("native", "int8") in candidates("classify", "cpu", "auto", "auto", 10**6, config)
-    assert told in native_weights.unfit({**config, **change})
+    assert told in native_fit.unfit({**config, **change})
     assert Candidate("native", "int8") not in candidates("classify", "cpu", "auto", "auto", 10**6, {**config, **change})
 
 
 @pytest.mark.parametrize(
-    ("precision", "tiles", "first"),
-    [("int8", False, "native"), ("int8", True, "openvino"), ("auto", False, "openvino"), ("fp32", False, "openvino")],
+    ("precision", "tiles", "texts", "first"),
+    [
+        ("int8", False, 400, "native"),
+        ("int8", False, 399, "openvino"),
+        ("int8", True, 400, "openvino"),
+        ("auto", False, 400, "openvino"),
+        ("fp32", False, 400, "openvino"),
+    ],
 )
-def test_the_rule_takes_it_for_int8_where_no_tiles_are(precision, tiles, first, monkeypatch):
+def test_the_rule_takes_it_for_many_texts_in_int8_where_no_tiles_are(precision, tiles, texts, first, monkeypatch):
     monkeypatch.setattr(native_library, "lacking", lambda: None)
     monkeypatch.setattr("windrow.engines.fitting.has_tiles", lambda: tiles)
     config = {"model_type": "bert", "hidden_act": "gelu", **SIZES}
-    assert candidates("classify", "cpu", "auto", precision, 10**6, config)[0].engine == first
+    assert candidates("classify", "cpu", "auto", precision, texts, config)[0].engine == first
 
 
 @runs_here
@@ -393,7 +408,8 @@ def test_other_processors_are_told(monkeypatch, fresh):
 
 
 @runs_here
-def test_a_job_in_int8_runs_in_it_and_runs_again_for_nothing(home, tmp_path, models):
+def test_a_job_in_int8_runs_in_it_and_runs_again_for_nothing(home, tmp_path, models, monkeypatch):
+    monkeypatch.setattr("windrow.engines.fitting.NATIVE_ABOVE_TEXTS", 0)
     (tmp_path / "x.csv").write_text("id,body\n0,good film\n1,bad\n2,phone\n")
     fields = {
         **FIELDS, "source": {"text": "body", "key": "id", "path": str(tmp_path / "x.csv")},

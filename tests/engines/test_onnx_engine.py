@@ -7,7 +7,7 @@ import pytest
 
 from conftest import WORDS
 from windrow import Job, run
-from windrow.engines import EnginePlan, exports, open_engine
+from windrow.engines import EnginePlan, exporting, open_engine
 from windrow.engines.device import bytes_saturate
 from windrow.errors import ExportError, JobError
 from windrow.job import windrow_home
@@ -67,12 +67,12 @@ def test_int8_is_near_fp32_and_made_once(model):
 
 def test_a_model_is_exported_once(model, monkeypatch):
     engine_for(model)
-    monkeypatch.setattr(exports, "_make", None)
+    monkeypatch.setattr(exporting, "export", None)
     engine_for(model)
 
 
 def test_an_export_that_says_something_else_is_never_used(model, monkeypatch):
-    monkeypatch.setattr(exports, "_TOLERANCE", -1.0)
+    monkeypatch.setattr(exporting, "_TOLERANCE", -1.0)
     with pytest.raises(ExportError, match=r"exported to ONNX: its outputs differ from PyTorch's\n.*engine: torch"):
         engine_for(model)
     assert list((windrow_home() / "exports").iterdir()) == []

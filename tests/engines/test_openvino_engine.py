@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from dataclasses import replace
 from importlib import import_module
 
@@ -10,7 +13,16 @@ import pytest
 
 from conftest import WORDS
 from windrow import Job, run
-from windrow.engines import ENGINES, Candidate, EnginePlan, candidates, exports, open_engine, open_first
+from windrow.engines import (
+    ENGINES,
+    Candidate,
+    EnginePlan,
+    candidates,
+    exporting,
+    open_engine,
+    open_first,
+    openvino_int8,
+)
 from windrow.engines.pooling import POOLINGS
 from windrow.errors import ExportError, JobError, ModelError
 from windrow.job import windrow_home
@@ -86,10 +98,51 @@ def test_nothing_at_all_gives_an_empty_result(model):
 
 def test_a_model_is_exported_once_and_nothing_half_made_stays(model, monkeypatch):
     engine_for(model)
-    monkeypatch.setattr(exports, "_make", None)
+    monkeypatch.setattr(exporting, "export", None)
     engine_for(model, precision="bf16")
     (folder,) = (windrow_home() / "exports").iterdir()
     assert {file.name for file in folder.iterdir()} == {"answers.npz", "facts.json", "model.xml", "model.bin"}
+
+
+def test_int8_is_rounded_once_and_says_the_same_again(model, monkeypatch):
+    windows = Tokens(model).windows(TEXTS)
+    first = engine_for(model, precision="int8").classify(windows).values
+    monkeypatch.setattr(openvino_int8, "quantise", None)
+    assert (engine_for(model, precision="int8").classify(windows).values == first).all()
+    (folder,) = (windrow_home() / "exports").iterdir()
+    assert {file.name for file in folder.glob("int8*")} == {"int8-1.xml", "int8-1.bin"}
+    assert not list(folder.glob("making-*"))
+
+
+def test_int8_that_cannot_be_kept_runs_all_the_same(model, monkeypatch):
+    windows = Tokens(model).windows(TEXTS)
+
+    def full(*_, **__):
+        raise RuntimeError("No space left on device")
+
+    engine_for(model)
+    monkeypatch.setattr("openvino.save_model", full)
+    assert np.isfinite(engine_for(model, precision="int8").classify(windows).values).all()
+    (folder,) = (windrow_home() / "exports").iterdir()
+    assert not [*folder.glob("int8*"), *folder.glob("making-*")]
+
+
+def test_a_second_run_imports_neither_pytorch_nor_transformers(home, job_fields, tmp_path):
+    """As a task of Airflow's is: each run in a process of its own; few texts, since the export is there."""
+    script = (
+        "import json, sys; from windrow import Job, run; "
+        "receipt = run(Job(**json.loads(sys.argv[1]))); "
+        "print(receipt.engine, receipt.texts_scored, *sorted({'torch', 'transformers'} & set(sys.modules)))"
+    )
+
+    def told(name, **fields):
+        asked = json.dumps({**job_fields, "store": str(tmp_path / name), **fields})
+        done = subprocess.run([sys.executable, "-c", script, asked], capture_output=True, text=True, check=True)
+        return done.stdout.split()
+
+    first, again = told("one", engine="openvino"), told("two")
+    assert first == ["openvino", first[1], "torch", "transformers"]
+    assert again == ["openvino", first[1]]
 
 
 def test_what_it_cannot_run_is_refused_with_the_fix(model):
@@ -104,7 +157,7 @@ def test_what_it_cannot_run_is_refused_with_the_fix(model):
 
 
 def test_an_export_that_says_something_else_is_never_used(model, home, job_fields, monkeypatch, caplog):
-    monkeypatch.setattr(exports, "_TOLERANCE", -1.0)
+    monkeypatch.setattr(exporting, "_TOLERANCE", -1.0)
     with pytest.raises(ExportError, match=r"differ from PyTorch's\n.*engine: torch") as told:
         engine_for(model)
     assert isinstance(told.value, ModelError)
@@ -128,10 +181,10 @@ def test_many_texts_on_a_cpu_run_in_openvino_and_the_receipt_tells_so(home, job_
 @pytest.mark.parametrize(
     ("engine", "head", "device", "precision", "texts", "first"),
     [
-        ("auto", "classify", "cpu", "bf16", 1000, "openvino"),
+        ("auto", "classify", "cpu", "bf16", 200, "openvino"),
         ("auto", "embed", "cpu", "fp32", 10**6, "openvino"),
         ("auto", "tag", "cpu", "fp32", 10**6, "openvino"),
-        ("auto", "classify", "cpu", "fp32", 999, "torch"),
+        ("auto", "classify", "cpu", "fp32", 199, "torch"),
         ("auto", "generate", "cpu", "bf16", 10**6, "torch"),
         ("auto", "classify", "cuda", "bf16", 10**6, "torch"),
         ("torch", "classify", "cpu", "bf16", 10**6, "torch"),
@@ -141,6 +194,13 @@ def test_many_texts_on_a_cpu_run_in_openvino_and_the_receipt_tells_so(home, job_
 )
 def test_the_rule_goes_by_head_device_precision_and_texts(engine, head, device, precision, texts, first):
     assert candidates(head, device, engine, precision, texts)[0] == Candidate(first, precision)
+
+
+def test_what_is_exported_already_runs_in_it_however_few_the_texts_are():
+    def first(texts, is_exported):
+        return candidates("classify", "cpu", "auto", "fp32", texts, is_ready=lambda: is_exported)[0].engine
+
+    assert [first(1, True), first(1, False), first(200, False)] == ["openvino", "torch", "openvino"]
 
 
 def test_numerics_left_open_are_the_processors_own_then_int8_then_fp32(monkeypatch):

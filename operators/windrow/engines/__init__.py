@@ -21,6 +21,7 @@ __all__ = [
     "Outputs",
     "check_engine",
     "candidates",
+    "is_ready",
     "open_engine",
     "open_first",
 ]
@@ -71,6 +72,14 @@ def open_first(plan: EnginePlan, model: ResolvedModel, wanted: str) -> Engine:
             raise
         log.warning("%s It runs in PyTorch.", error.problem)
         return open_engine(_in_torch(plan, error.problem), model)
+
+
+def is_ready(plan: EnginePlan, model: ResolvedModel) -> bool:
+    """Tell whether a model has been exported to OpenVINO on this machine, so that opening it takes no PyTorch."""
+    from windrow.engines.exports import is_exported
+    from windrow.engines.openvino_export import openvino_format
+
+    return is_exported(plan, model, openvino_format())
 
 
 def check_engine(name: str) -> None:

@@ -13,10 +13,10 @@ from windrow.engines.device import granted_cores
 from windrow.engines.encoding import encoded, padded, tagged
 from windrow.engines.exports import Format, exported
 from windrow.engines.packing import CACHED_TOKENS, pack, shared_budget, stepped
-from windrow.engines.pooling import POOLINGS
 from windrow.errors import JobError
 from windrow.models.pictures import Pixels
 from windrow.models.resolve import ResolvedModel
+from windrow.models.sentence_settings import POOLINGS
 from windrow.models.windows import Windows
 
 __all__ = ["HEADS", "ExportedEngine"]
@@ -82,7 +82,7 @@ class ExportedEngine:
 
     def embed(self, windows: Windows, pooling: str = "mean", unit: bool = True) -> Outputs:
         """Return one vector a window, float32, shape ``(windows, size)``."""
-        place = list(POOLINGS).index(pooling)
+        place = POOLINGS.index(pooling)
 
         def fetch(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
             vectors = np.split(values, len(POOLINGS), axis=1)[place]

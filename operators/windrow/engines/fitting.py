@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -9,12 +10,15 @@ from typing import Any
 from windrow.engines import native_library
 from windrow.engines.device import choose_precision, has_tiles
 from windrow.engines.devices import named_devices
+from windrow.engines.native_fit import unfit
 from windrow.errors import JobError
 
 __all__ = ["INSTALL", "OPENVINO_ABOVE_TEXTS", "Candidate", "candidates", "device_kind", "is_installed"]
 
-OPENVINO_ABOVE_TEXTS = 1000
-"""Fewer are scored before an export would be made."""
+OPENVINO_ABOVE_TEXTS = 200
+"""Fewer are scored before an export would be made; one that is there opens sooner than PyTorch is imported."""
+NATIVE_ABOVE_TEXTS = 400
+"""Fewer are scored by OpenVINO before our kernels would have been opened, which imports PyTorch."""
 CTRANSLATE2_ABOVE_TEXTS = 200
 """Fewer are written before a conversion would be made."""
 
@@ -58,7 +62,13 @@ class Candidate:
 
 
 def candidates(
-    head: str, device: str, engine: str, precision: str, texts: int, config: dict[str, Any] | None = None
+    head: str,
+    device: str,
+    engine: str,
+    precision: str,
+    texts: int,
+    config: dict[str, Any] | None = None,
+    is_ready: Callable[[], bool] = lambda: False,
 ) -> list[Candidate]:
     """Return what fits the job, the rule's choice first; what comes after it has to prove itself by measurement.
 
@@ -70,13 +80,14 @@ def candidates(
         precision: As in the job; ``auto`` or a numerics class.
         texts: Distinct texts of the partition.
         config: The checkpoint's; `native` is only offered for one whose architecture it runs.
+        is_ready: Tells whether the checkpoint has been exported to OpenVINO; asked only where that matters.
 
     Raises:
         JobError: The engine that the job names cannot run this head, device or precision.
     """
     own = choose_precision("auto", device)
     asked = [precision] if precision != "auto" else list(dict.fromkeys([own, "int8", "fp32"]))
-    engines = [engine] if engine != "auto" else _installed(head, device, asked[0], texts, config)
+    engines = [engine] if engine != "auto" else _installed(head, device, asked[0], texts, config, is_ready)
     found = [Candidate(name, kind) for name in engines for kind in asked if _fits(name, head, device, kind)]
     if not found:
         raise JobError(
@@ -92,18 +103,21 @@ def is_installed(engine: str) -> bool:
     return engine not in INSTALL or find_spec(engine) is not None
 
 
-def _installed(head: str, device: str, precision: str, texts: int, config: dict[str, Any] | None) -> list[str]:
+def _installed(
+    head: str, device: str, precision: str, texts: int, config: dict[str, Any] | None, is_ready: Callable[[], bool]
+) -> list[str]:
     """Return the installed engines, the rule's choice first."""
     names = ["torch"]
     if device_kind(device) != "cpu":
         return names
     if head in _ENCODERS:
         if is_installed("openvino"):
-            names.insert(0 if texts >= OPENVINO_ABOVE_TEXTS else 1, "openvino")
+            names.insert(0 if texts >= OPENVINO_ABOVE_TEXTS or is_ready() else 1, "openvino")
         if is_installed("onnxruntime"):
             names.append("onnxruntime")
     if head in _NATIVE and is_installed("native") and _runs(config):
-        names.insert(0 if precision == "int8" and not has_tiles() else len(names), "native")
+        is_best = precision == "int8" and not has_tiles() and texts >= NATIVE_ABOVE_TEXTS
+        names.insert(0 if is_best else len(names), "native")
     if head == "generate" and is_installed("ctranslate2"):
         names.insert(0 if texts >= CTRANSLATE2_ABOVE_TEXTS and precision in {"fp32", "int8"} else 1, "ctranslate2")
     return names
@@ -111,8 +125,6 @@ def _installed(head: str, device: str, precision: str, texts: int, config: dict[
 
 def _runs(config: dict[str, Any] | None) -> bool:
     """Tell whether our kernels run a checkpoint of this configuration."""
-    from windrow.engines.native_weights import unfit
-
     return config is not None and not unfit(config)
 
 

@@ -16,10 +16,11 @@ import torch
 from windrow.engines.base import EnginePlan, Outputs
 from windrow.engines.device import granted_cores
 from windrow.engines.encoding import tagged
-from windrow.engines.exports import probes
+from windrow.engines.exporting import probes
 from windrow.engines.families import FAMILIES
+from windrow.engines.native_fit import unfit
 from windrow.engines.native_library import library
-from windrow.engines.native_weights import packed_encoder, release_layers, unfit
+from windrow.engines.native_weights import packed_encoder, release_layers
 from windrow.engines.packed import Packed, PackedRows
 from windrow.engines.packing import pack, pack_tokens, shared_budget
 from windrow.engines.parity import probe_windows
@@ -162,7 +163,7 @@ class Layered(Packed):
     """A model of Transformers whose embeddings and layers run in our kernels.
 
     Args:
-        model: In fp32, of one of `windrow.engines.native_weights.KINDS`.
+        model: In fp32, of one of `windrow.engines.native_fit.KINDS`.
         first_only: The last layer is run for first tokens alone, since the head reads no others.
     """
 

@@ -11,20 +11,18 @@ import numpy.typing as npt
 import torch
 
 from windrow.engines.first_token import FirstTokenLayer
+from windrow.engines.native_fit import PANEL, heads_of
 from windrow.engines.rounding import balance, rounded
 
-__all__ = ["KINDS", "Encoder", "packed_encoder", "release_layers", "unfit"]
+__all__ = ["Encoder", "packed_encoder", "release_layers"]
 
-KINDS = frozenset({"bert", "camembert", "distilbert", "electra", "roberta", "xlm-roberta"})
-_PANEL, _FOUR, _HALF_PANEL, _LARGEST_HEAD = 64, 4, 32, 256
+_FOUR = 4
 _LINE_BYTES = 64
 _GROUP = 384
 """Most neighbouring channels that share a scale. Most of what rounding costs, it costs in the feed-forward layer's
 inner states. These are sorted by how large they grow, so that like share a scale: the last states of 60 reviews were
 off by 0.0146 then, root mean square, of 0.36; unsorted by 0.0165, and in groups of 128, which take longer, by 0.0148.
 """
-_SIZES = {"hidden": ("hidden_size", "dim"), "inner": ("intermediate_size", "hidden_dim")}
-_HEADS = ("num_attention_heads", "n_heads")
 
 _ALL = slice(None)
 
@@ -88,43 +86,11 @@ class _Parts:
     put_out: Any
 
 
-def unfit(config: dict[str, Any]) -> str:
-    """Return why a checkpoint's encoder is not one that the kernels run; empty if it is.
-
-    >>> unfit({"model_type": "bert", "hidden_size": 384, "num_attention_heads": 12, "intermediate_size": 1536,
-    ...        "hidden_act": "gelu"})
-    ''
-    >>> unfit({"model_type": "deberta-v2"})
-    'models of type deberta-v2 are not among those that it runs'
-    """
-    kind = str(config.get("model_type"))
-    if kind not in KINDS:
-        return f"models of type {kind} are not among those that it runs"
-    hidden, inner = (_first(config, names) for names in _SIZES.values())
-    heads = _first(config, _HEADS) or 1
-    size = hidden // heads
-    if not hidden or not inner or hidden % heads or hidden % _PANEL or inner % _PANEL:
-        return f"sizes {hidden} and {inner} are no multiples of {_PANEL}"
-    if size % _HALF_PANEL or size > _LARGEST_HEAD:
-        return f"heads of size {size} are no multiple of {_HALF_PANEL} up to {_LARGEST_HEAD}"
-    if (activation := config.get("hidden_act", config.get("activation", "gelu"))) != "gelu":
-        return f"its activation is {activation}, not gelu"
-    if config.get("position_embedding_type", "absolute") != "absolute" or config.get("is_decoder"):
-        return "its positions are not absolute, or it is a decoder"
-    if (config.get("embedding_size") or hidden) != hidden:
-        return "its embeddings have another size than its states"
-    return ""
-
-
-def _first(config: dict[str, Any], names: tuple[str, ...]) -> int:
-    return next((int(config[name]) for name in names if config.get(name)), 0)
-
-
 def packed_encoder(model: Any, probes: Any) -> Encoder:
     """Return the encoder of a model of Transformers with its products rounded.
 
     Args:
-        model: In fp32, of one of `KINDS`.
+        model: In fp32, of one of `windrow.engines.native_fit.KINDS`.
         probes: Pairs of token ids and mask, to see how large each channel of the states grows.
     """
     base = model.base_model
@@ -151,7 +117,7 @@ def packed_encoder(model: Any, probes: Any) -> Encoder:
             setattr(row, name, _product(made, part, _factors([part], peaks[part]), outputs, inputs))
         row.attended, row.put_out = _norm(made, parts.attended), _norm(made, parts.put_out)
     made.kept.append(rows)
-    made.layers, made.count, made.heads = rows, len(layers), _first(model.config.to_dict(), _HEADS)
+    made.layers, made.count, made.heads = rows, len(layers), heads_of(model.config.to_dict())
     made.last_key = _kept(made, _array(layers[-1].key.weight))
     turned = _array(layers[-1].value.weight).reshape(made.heads, hidden // made.heads, hidden).transpose(0, 2, 1)
     made.last_value = _kept(made, turned)
@@ -219,9 +185,9 @@ def _product(encoder: Encoder, part: Any, factors: Floats, outputs: Places = _AL
     """
     weight, factors = _array(part.weight)[outputs][:, inputs], factors[inputs]
     made, given = weight.shape
-    group = next(size for size in range(_GROUP, 0, -_PANEL) if given % size == 0)
+    group = next(size for size in range(_GROUP, 0, -PANEL) if given % size == 0)
     values, scales = rounded((weight * factors).reshape(made, given // group, group), axis=2)
-    panels = values.reshape(made // _PANEL, _PANEL, given // _FOUR, _FOUR).transpose(0, 2, 1, 3)
+    panels = values.reshape(made // PANEL, PANEL, given // _FOUR, _FOUR).transpose(0, 2, 1, 3)
     scales = scales[:, :, 0]
     sums = values.sum(axis=2, dtype=np.int32) * scales
     bias = _array(part.bias)[outputs] if part.bias is not None else np.zeros(made, dtype=np.float32)

@@ -13,9 +13,9 @@ import numpy.typing as npt
 from windrow.engines.base import EnginePlan
 from windrow.engines.device import choose_precision, has_tiles
 from windrow.engines.exported_engine import ExportedEngine
-from windrow.engines.exports import far_off, is_near, probes
+from windrow.engines.exports import far_off, is_near
 from windrow.engines.openvino_export import import_openvino, openvino_format
-from windrow.engines.openvino_int8 import quantise
+from windrow.engines.openvino_int8 import quantised
 from windrow.models.resolve import ResolvedModel
 
 __all__ = ["OpenVinoEngine"]
@@ -59,14 +59,16 @@ class OpenVinoEngine(ExportedEngine):
         return list(dict.fromkeys([_HINTS[choose_precision("auto", "cpu")], "f32"]))
 
     def _compile(self, core: Any, hint: str) -> None:
-        read = core.read_model(str(self.export.file))
         options: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": hint,
             "NUM_STREAMS": self.workers,
             "INFERENCE_NUM_THREADS": self.workers,
         }
         if self.plan.precision == "int8":
-            options["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = str(quantise(read, probes(self.export.vocabulary)))
+            read, group = quantised(core, self.export.file, self.export.probes)
+            options["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = str(group)
+        else:
+            read = core.read_model(str(self.export.file))
         self.compiled: Any = core.compile_model(read, "CPU", options)
         self._idle: SimpleQueue[Any] = SimpleQueue()
         for _ in range(self.workers):

@@ -8,7 +8,10 @@ rounding as in `windrow.engines.rounding`.
 
 from __future__ import annotations
 
+import logging
+import uuid
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,10 +19,52 @@ import numpy.typing as npt
 
 from windrow.engines.rounding import balance, group_size, rounded
 
-__all__ = ["quantise"]
+__all__ = ["quantise", "quantised"]
 
+log = logging.getLogger("windrow")
+_VERSION = 1
+"""Of the rounding; another one makes files of its own."""
+_GROUP = ["windrow", "group_size"]
+"""Where a file tells its group size, in OpenVINO's runtime information."""
 _FEW_OUTPUTS = 16
 """A product with fewer, as the last of a classifier, takes no time worth a rounding."""
+
+
+def quantised(
+    core: Any, file: Path, inputs: Iterable[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]
+) -> tuple[Any, int]:
+    """Return a model in int8 and its group size; it is kept beside `file`, so that it is rounded once.
+
+    Args:
+        core: OpenVINO's.
+        file: The model in fp32.
+        inputs: As in `quantise`.
+    """
+    kept = file.with_name(f"int8-{_VERSION}.xml")
+    if kept.exists():
+        model = core.read_model(str(kept))
+        return model, int(model.get_rt_info(_GROUP).value)
+    model = core.read_model(str(file))
+    group = quantise(model, inputs)
+    model.set_rt_info(group, _GROUP)
+    _keep(model, kept)
+    return model, group
+
+
+def _keep(model: Any, file: Path) -> None:
+    """Write a model for the next time; where that fails, as on a full disk, it will be rounded again."""
+    import openvino
+
+    made = file.with_name(f"making-{uuid.uuid4().hex[:12]}.xml")
+    try:
+        openvino.save_model(model, made, compress_to_fp16=False)
+        made.with_suffix(".bin").replace(file.with_suffix(".bin"))  # of two at once both write the same
+        made.replace(file)
+    except (OSError, RuntimeError) as error:
+        log.debug("The int8 weights are not kept in %s: %s", file, error)
+    finally:
+        for suffix in (".xml", ".bin"):
+            made.with_suffix(suffix).unlink(missing_ok=True)
 
 
 def quantise(model: Any, inputs: Iterable[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]) -> int:

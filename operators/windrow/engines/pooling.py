@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import torch
 
+from windrow.models.sentence_settings import POOLINGS
+
 __all__ = ["POOLINGS", "pooled", "pooled_in_all_ways"]
 
 
@@ -27,13 +29,13 @@ def _last(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return hidden.gather(1, ends).squeeze(1)
 
 
-POOLINGS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+_WAYS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "mean": _mean,
     "cls": _first,
     "max": _highest,
     "lasttoken": _last,
 }
-"""By Sentence Transformers' names; each takes states ``(rows, tokens, size)`` and a mask ``(rows, tokens)``."""
+"""By the names in `POOLINGS`; each takes states ``(rows, tokens, size)`` and a mask ``(rows, tokens)``."""
 
 
 def pooled(hidden: torch.Tensor, mask: torch.Tensor | None, pooling: str, unit: bool) -> torch.Tensor:
@@ -47,10 +49,10 @@ def pooled(hidden: torch.Tensor, mask: torch.Tensor | None, pooling: str, unit: 
     """
     if mask is None:
         mask = torch.ones(hidden.shape[:2], dtype=torch.int64, device=hidden.device)
-    vectors = POOLINGS[pooling](hidden.float(), mask)
+    vectors = _WAYS[pooling](hidden.float(), mask)
     return torch.nn.functional.normalize(vectors, dim=-1) if unit else vectors
 
 
 def pooled_in_all_ways(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Return the vectors of all poolings side by side, in the order of `POOLINGS`, shape ``(rows, ways * size)``."""
-    return torch.cat([pool(hidden, mask) for pool in POOLINGS.values()], dim=-1)
+    return torch.cat([_WAYS[name](hidden, mask) for name in POOLINGS], dim=-1)

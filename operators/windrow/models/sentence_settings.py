@@ -10,9 +10,10 @@ from typing import Any
 from windrow.errors import ModelError
 from windrow.models.resolve import ResolvedModel
 
-__all__ = ["SentenceSettings", "sentence_settings"]
+__all__ = ["POOLINGS", "SentenceSettings", "sentence_settings"]
 
-_POOLINGS = ("cls", "max", "mean", "lasttoken")
+POOLINGS = ("mean", "cls", "max", "lasttoken")
+"""In the order in which an exported encoder gives them."""
 _FLAGS = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_max_tokens": "max",
@@ -87,10 +88,10 @@ def _pooling(config: dict[str, Any], model: ResolvedModel) -> str:
     flags = [mode for flag, mode in _FLAGS.items() if config.get(flag)] or ["mean"]
     told = config.get("pooling_mode", flags)
     modes = [told] if isinstance(told, str) else list(told)
-    if len(modes) != 1 or modes[0] not in _POOLINGS:
+    if len(modes) != 1 or modes[0] not in POOLINGS:
         raise ModelError(
             f"Model {model.name!r} pools by {' and '.join(map(str, modes))}, which is not done here.",
-            f"use a model that pools by one of: {', '.join(_POOLINGS)}.",
+            f"use a model that pools by one of: {', '.join(POOLINGS)}.",
         )
     return str(modes[0])
 

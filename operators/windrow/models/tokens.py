@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from windrow.errors import ModelError
+from windrow.models.kept_tokenizer import kept_tokenizer, load_tokenizer
 from windrow.models.resolve import ResolvedModel
 from windrow.models.windows import Ints, Spans, Windows, ragged
 
@@ -27,11 +28,16 @@ _ROBERTA_LIKE |= {"roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta
 class Tokens:
     """The fast tokenizer of a model; once made it is never changed, so threads may share it.
 
-    Calling `tokenizer` itself would set its truncation anew; use the methods.
+    Texts go through `backend` alone, which is kept from the first time on: Transformers is imported by whoever asks
+    for `tokenizer`.
 
     Args:
         model: The resolved model; only its tokenizer and configuration are read.
         source_lang: Language of the texts, as a multilingual tokenizer names it; it marks each window with it.
+
+    Attributes:
+        backend: Of the library ``tokenizers``, cutting at `max_tokens`.
+        max_tokens: Most tokens that the model reads, special ones included.
 
     Raises:
         ModelError: The tokenizer is broken or has no fast version.
@@ -39,23 +45,17 @@ class Tokens:
 
     def __init__(self, model: ResolvedModel, source_lang: str | None = None) -> None:
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-        from transformers import AutoTokenizer
-
-        try:
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(str(model.folder), trust_remote_code=False)
-            self.backend: Any = self.tokenizer.backend_tokenizer
-        except Exception as error:
-            reason = str(error).strip().split("\n")[0].rstrip(".")
-            raise ModelError(
-                f"The tokenizer of model {model.name!r} cannot be loaded: {reason}.",
-                "save it with a fast tokenizer (tokenizer.json).",
-            ) from None
-        if source_lang is not None:
-            self.tokenizer.src_lang = source_lang
-        self.max_tokens = _max_tokens(model.config, self.tokenizer.model_max_length)
+        self._model, self._source_lang = model, source_lang
+        self.backend, declared = kept_tokenizer(model, source_lang)
+        self.max_tokens = _max_tokens(model.config, declared)
         self.backend.no_padding()
         self.backend.enable_truncation(self.max_tokens)
         self._cutters: dict[tuple[int, int], Any] = {(self.max_tokens, 0): self.backend}
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """Transformers' tokenizer, for what `backend` does not know: chat templates, names of special tokens."""
+        return load_tokenizer(self._model, self._source_lang)
 
     def windows(
         self, texts: Sequence[str], truncate: bool = False, prefix: str = "", most: int | None = None

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Self
 
+from windrow.engines import EnginePlan, is_ready
 from windrow.engines.fitting import Candidate, candidates
 from windrow.job import Job
 from windrow.models.resolve import ResolvedModel
@@ -82,7 +84,8 @@ def choose(ask: Ask, sample: Callable[[int], list[str]], texts: int, size_bytes:
     """
     job = ask.job
     head = "decode" if ask.task.head == "generate" and not ask.model.is_seq2seq else ask.task.head
-    options = candidates(head, ask.device, job.engine, job.precision, texts, ask.model.config)
+    ready = partial(is_ready, EnginePlan("openvino", ask.task.head, ask.device, "fp32", ask.task.labels), ask.model)
+    options = candidates(head, ask.device, job.engine, job.precision, texts, ask.model.config, ready)
     if len(options) == 1:
         return Choice(options[0].engine, options[0].precision, "nothing else fits the job")
     if ask.task.head not in _PILOTED:

@@ -1,49 +1,59 @@
 """Windrow against those who score tables too: same Parquet file, same weights, from file to stored predictions.
 
-    python -m benchmarks.peers [--rows N] [--repeats N]
+    python -m benchmarks.peers [--rows N | --few] [--repeats N]
 
 Three lengths of real text from the bundled samples: sentences of reviews (as long as tweets), whole reviews, and long
 documents (reviews joined to about 600 words, of which every model here reads its window of 512 tokens). Each peer is
 used as its documentation shows and tuned, over the first 200 rows, as its users would tune it:
 
-- *pipeline*: Transformers' text-classification pipeline in this process, texts sorted by length by hand, the best of
-  batch 1, 8, 32, 64; result columns written as Parquet.
+- *pipeline*: Transformers' text-classification pipeline, texts sorted by length by hand, the best of batch 1, 8, 32,
+  64; result columns written as Parquet.
 - *CrossEncoder*: sentence-transformers' `CrossEncoder.predict`, which sorts by length itself; the best of 8, 32, 64. It
   takes pairs alone, so the second sentence is empty, and it reads one special token more.
-- *Ray Data*: `map_batches` with a class of the same pipeline, one actor a core, one thread each, batch as above.
+- *Ray Data*: `map_batches` with a class of the same pipeline, one actor a core, one thread each, batch as above; in a
+  cluster that is running before.
 - *Daft*: `@daft.cls` with a batch method of the same pipeline, in its own process, all cores.
-- *Windrow*: `run` of a job with an empty store, in the engine that it takes for large partitions.
+- *Windrow*: `run` of a job with an empty store, in the engine that the rule takes for so many rows; the model has been
+  used on this machine before, so its export is there.
 
-Everything is timed whole: loading of the model is included, and the start of worker processes that import Torch
-(Ray, Daft); Ray itself is started beforehand. The same is timed over eight rows: that is the start-up, and a further
-column tells the speed without it, which is what counts for large tables. Repeats are interleaved and the medians are
-shown.
+Each scores in a process of its own, timed from its start to its end, as a scheduler's task runs it: imports and loading
+of the model are included. The same is timed over eight rows: that is the start-up, and a further column tells the speed
+without it, which is what counts for large tables. Repeats are interleaved and the medians are shown.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import logging
 import os
 import random
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 from pyarrow import parquet
 
+from benchmarks.contenders import job_for, labels_of
 from benchmarks.machine import machine
 from benchmarks.pipeline import ALL, RESULTS, SETS, sentences_of_reviews, texts_of
-from windrow import Job, run
 from windrow.engines import candidates
 from windrow.engines.device import choose_precision, granted_cores
 from windrow.models import resolve
 
+ROOT = Path(__file__).resolve().parents[1]
+QUIET = {
+    **os.environ,
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "DAFT_PROGRESS_BAR": "0",
+    "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'operators'}",
+}
+"""The environment of contenders."""
 BATCHES = (1, 8, 32, 64)
 LONG_WORDS = 600
 FEW, SOME = 8, 200
@@ -78,156 +88,72 @@ def saved_model(folder: Path) -> str:
     return str(folder / "model")
 
 
-def job_for(file: Path, folder: Path, name: str, model: str = "windrow/minilm-sentiment") -> Job:
-    """Return the job over a file; its store and warehouse are new where `name` is."""
-    return Job(
-        name="peers",
-        source={"path": str(file), "text": "text", "key": "key"},
-        task={"name": "sentiment", "truncate": True},
-        model=model,
-        warehouse={"url": f"duckdb:///{folder}/{name}.duckdb", "table": "predictions"},
-        store=str(folder / f"store-{name}"),
-    )
+def timed(who: str, file: Path, model: str, option: str) -> tuple[float, list[str]]:
+    """Let a contender score a file in a process of its own; return the seconds from its start to its end, and labels.
+
+    Raises:
+        RuntimeError: It failed.
+    """
+    with tempfile.TemporaryDirectory() as out:
+        command = [sys.executable, "-m", "benchmarks.contenders", who, str(file), out, model, option]
+        began = time.perf_counter()
+        done = subprocess.run(command, cwd=ROOT, env=QUIET, capture_output=True, text=True, check=False)
+        took = time.perf_counter() - began
+        if done.returncode:
+            raise RuntimeError(f"{who} failed: {done.stderr[-2000:]}")
+        return took, labels_of(Path(out))
 
 
-def make_pipeline(model: str, threads: int) -> Any:
-    """Return the Transformers pipeline of a saved model."""
-    import torch
-    from transformers import pipeline
-
-    torch.set_num_threads(threads)
-    return pipeline("text-classification", model=model, device="cpu")
-
-
-def with_pipeline(file: Path, out: Path, model: str, batch: int) -> list[str]:
-    """Score a file with the pipeline, sorted by length by hand."""
-    table = parquet.read_table(file)
-    texts = table["text"].to_pylist()
-    order = sorted(range(len(texts)), key=lambda row: len(texts[row]), reverse=True)
-    found = make_pipeline(model, granted_cores())([texts[row] for row in order], batch_size=batch, truncation=True)
-    labels: list[str] = [""] * len(texts)
-    for row, result in zip(order, found, strict=True):
-        labels[row] = result["label"]
-    parquet.write_table(table.append_column("label", pa.array(labels)), out / "pipeline.parquet")
-    return labels
-
-
-def with_cross_encoder(file: Path, out: Path, model: str, batch: int) -> list[str]:
-    """Score a file with sentence-transformers' CrossEncoder."""
-    import torch
-    from sentence_transformers import CrossEncoder
-
-    torch.set_num_threads(granted_cores())
-    table = parquet.read_table(file)
-    encoder = CrossEncoder(model, device="cpu", max_length=512)
-    texts = [(text, "") for text in table["text"].to_pylist()]
-    scores = encoder.predict(texts, batch_size=batch, show_progress_bar=False)
-    labels = [("negative", "positive")[int(best)] for best in scores.argmax(axis=1)]
-    parquet.write_table(table.append_column("label", pa.array(labels)), out / "cross.parquet")
-    return labels
-
-
-class RayClassifier:
-    """What Ray Data's guide to batch inference shows: a class that holds the pipeline."""
-
-    def __init__(self, model: str, batch: int) -> None:
-        self.pipe, self.batch = make_pipeline(model, 1), batch
-
-    def __call__(self, rows: dict[str, Any]) -> dict[str, Any]:
-        """Add a column of labels."""
-        found = self.pipe(list(rows["text"]), batch_size=self.batch, truncation=True)
-        rows["label"] = [result["label"] for result in found]
-        return rows
-
-
-def with_ray(file: Path, out: Path, model: str, batch: int) -> list[str]:
-    """Score a file with Ray Data, one actor a core."""
-    import ray
-
-    dataset = ray.data.read_parquet(str(file)).repartition(8 * granted_cores())
-    scored = dataset.map_batches(
-        RayClassifier, fn_constructor_args=(model, batch), concurrency=granted_cores(), batch_size=64, num_cpus=1
-    )
-    scored.write_parquet(str(out / f"ray-{time.monotonic_ns()}"))
-    newest = max(out.glob("ray-*"), key=lambda folder: folder.stat().st_mtime)
-    table = parquet.read_table(newest).sort_by("key")
-    return table["label"].to_pylist()
-
-
-def with_daft(file: Path, out: Path, model: str, batch: int) -> list[str]:
-    """Score a file with Daft's class UDF."""
-    import daft
-
-    @daft.cls(use_process=True)
-    class DaftClassifier:
-        def __init__(self, path: str) -> None:
-            self.pipe = make_pipeline(path, granted_cores())
-
-        @daft.method.batch(return_dtype=daft.DataType.string(), batch_size=64)
-        def label(self, texts: daft.Series) -> list[str]:
-            found = self.pipe(texts.to_pylist(), batch_size=batch, truncation=True)
-            return [result["label"] for result in found]
-
-    folder = out / f"daft-{time.monotonic_ns()}"
-    frame = daft.read_parquet(str(file))
-    frame.with_column("label", DaftClassifier(model).label(frame["text"])).write_parquet(str(folder))
-    return parquet.read_table(folder).sort_by("key")["label"].to_pylist()
-
-
-def with_windrow(file: Path, out: Path, model: str, precision: str) -> list[str]:
-    """Run a job with an empty store, in the engine that the rule takes for large partitions."""
-    import duckdb
-
-    name = f"run-{time.monotonic_ns()}"
-    job = job_for(file, out, name, model)
-    chosen = candidates("classify", "cpu", "auto", precision, 10**6, resolve(job).config)[0]
-    run(Job(**job.model_dump() | {"precision": precision, "engine": chosen.engine}))
-    with duckdb.connect(str(out / f"{name}.duckdb"), read_only=True) as con:
-        return [label for (label,) in con.execute("SELECT label FROM predictions ORDER BY key").fetchall()]
-
-
-def timed(score: Callable[[], list[str]]) -> tuple[float, list[str]]:
-    """Return the seconds of one call and its labels."""
-    began = time.perf_counter()
-    labels = score()
-    return time.perf_counter() - began, labels
-
-
-def compare(file: Path, out: Path, model: str, precisions: list[str], repeats: int) -> dict[str, Any]:
+def compare(file: Path, few: Path, some: Path, model: str, options: Options, repeats: int) -> dict[str, Any]:
     """Find each peer's best batch once, then time all in turn, over the file and over its first rows."""
-    few, some = out / "few.parquet", out / "some.parquet"
-    for part, rows in ((few, FEW), (some, SOME)):
-        parquet.write_table(parquet.read_table(file).slice(0, rows), part)
-    best = min(BATCHES, key=lambda batch: timed(lambda: with_pipeline(some, out, model, batch))[0])
-    best_cross = min(BATCHES[1:], key=lambda batch: timed(lambda: with_cross_encoder(some, out, model, batch))[0])
+    best = min(BATCHES, key=lambda batch: timed("pipeline", some, model, str(batch))[0])
+    best_cross = min(BATCHES[1:], key=lambda batch: timed("CrossEncoder", some, model, str(batch))[0])
     scorers = {
-        f"pipeline, sorted, batch {best}": lambda rows: with_pipeline(rows, out, model, best),
-        f"CrossEncoder, batch {best_cross}": lambda rows: with_cross_encoder(rows, out, model, best_cross),
-        "Ray Data": lambda rows: with_ray(rows, out, model, best),
-        "Daft": lambda rows: with_daft(rows, out, model, best),
-        **{f"Windrow, {p}": lambda rows, p=p: with_windrow(rows, out, model, p) for p in precisions},
+        f"pipeline, sorted, batch {best}": ("pipeline", str(best)),
+        f"CrossEncoder, batch {best_cross}": ("CrossEncoder", str(best_cross)),
+        "Ray Data": ("Ray Data", f"{best}@{options.ray}"),
+        "Daft": ("Daft", str(best)),
+        **{f"Windrow, {name}": ("Windrow", option) for name, option in options.windrow(file, model).items()},
     }
-    times: dict[str, list[float]] = {who: [] for who in scorers}
-    starts: dict[str, list[float]] = {who: [] for who in scorers}
+    times: dict[str, list[float]] = {name: [] for name in scorers}
+    starts: dict[str, list[float]] = {name: [] for name in scorers}
     labels: dict[str, list[str]] = {}
     for _ in range(repeats):
-        for who, score in scorers.items():
-            starts[who].append(timed(lambda score=score: score(few))[0])
-            took, labels[who] = timed(lambda score=score: score(file))
-            times[who].append(took)
+        for name, (who, option) in scorers.items():
+            starts[name].append(timed(who, few, model, option)[0])
+            took, labels[name] = timed(who, file, model, option)
+            times[name].append(took)
     expected = next(iter(labels.values()))
-    rows = len(expected)
+    return {name: figures(times[name], starts[name], labels[name], expected) for name in scorers}
+
+
+def figures(times: list[float], starts: list[float], labels: list[str], expected: list[str]) -> dict[str, float]:
+    """Return a contender's medians, and the share of labels that are the pipeline's."""
+    whole, start, rows = statistics.median(times), statistics.median(starts), len(expected)
     return {
-        who: {
-            "rows_per_s": round(rows / statistics.median(took), 1),
-            "start_s": round(statistics.median(starts[who]), 2),
-            "without_start": round(
-                (rows - FEW) / max(1e-3, statistics.median(took) - statistics.median(starts[who])), 1
-            ),
-            "agreement": round(sum(a == b for a, b in zip(labels[who], expected, strict=True)) / rows, 4),
-        }
-        for who, took in times.items()
+        "rows_per_s": round(rows / whole, 1),
+        "start_s": round(start, 2),
+        "without_start": round((rows - FEW) / max(1e-3, whole - start), 1),
+        "agreement": round(sum(a == b for a, b in zip(labels, expected, strict=True)) / rows, 4),
     }
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What contenders are told beside the file: the address of Ray's cluster; Windrow's numerics."""
+
+    ray: str
+    precisions: tuple[str, ...]
+
+    def windrow(self, file: Path, model: str) -> dict[str, str]:
+        """Return the engine of each precision that the rule takes for a file, and make its export, once."""
+        rows, found = parquet.read_metadata(file).num_rows, {}
+        for precision in self.precisions:
+            config = resolve(job_for(file, file.parent, "none", model)).config
+            engine = candidates("classify", "cpu", "auto", precision, rows, config)[0].engine
+            found[f"{precision} ({engine})"] = f"{engine}@{precision}"
+            timed("Windrow", file.with_name("few.parquet"), model, f"{engine}@{precision}")
+        return found
 
 
 def is_told(found: dict[str, Any], kind: str) -> bool:
@@ -251,7 +177,10 @@ def as_markdown(results: dict[str, dict[str, Any]], facts: dict[str, str]) -> st
             cells.insert(2, f"{r['start_s']:.2f}" if "start_s" in r else "?")
             lines.append(f"| {name} | {who} | {' | '.join(cells)} | {r['agreement']:.2%} |")
     where = "; ".join(f"{name}: {value}" for name, value in facts.items())
-    return "\n".join([*lines, "", f"From Parquet to stored predictions, model loading included; medians. {where}."])
+    what = (
+        "Each in a process of its own, from its start to stored predictions, imports and loading of the model included"
+    )
+    return "\n".join([*lines, "", f"{what}; start-up is the same over eight rows; medians. {where}."])
 
 
 def main() -> None:
@@ -260,38 +189,32 @@ def main() -> None:
     asked.add_argument("--rows", type=int, default=600, help="whole reviews; sentences 4 times, long documents a fifth")
     asked.add_argument("--repeats", type=int, default=3)
     asked.add_argument("--render", action="store_true", help="write the table anew from peers.json")
+    asked.add_argument("--few", action="store_true", help="210 sentences, 150 reviews, 30 documents: start-up counts")
     options = asked.parse_args()
     if options.render:
         told = json.loads((RESULTS / "peers.json").read_text(encoding="utf-8"))
         (RESULTS / "peers.md").write_text(as_markdown(told["results"], told["machine"]) + "\n", encoding="utf-8")
         return
-    logging.getLogger("transformers").setLevel(logging.ERROR)
-    os.environ["RAY_DATA_DISABLE_PROGRESS_BARS"] = "1"
-    os.environ["DAFT_PROGRESS_BAR"] = "0"
-    import daft  # noqa: F401 (imported before anything is timed)
     import ray
-    import sentence_transformers  # noqa: F401
 
-    root = str(Path(__file__).resolve().parents[1])
-    ray.init(
-        num_cpus=2 * granted_cores(), include_dashboard=False, log_to_driver=False,
-        runtime_env={"env_vars": {"PYTHONPATH": f"{root}:{root}/operators"}},
-    )  # fmt: skip
-    ray.data.DataContext.get_current().enable_progress_bars = False
+    cluster = ray.init(num_cpus=2 * granted_cores(), include_dashboard=False, log_to_driver=False)
     sentences = sentences_of_reviews()
+    counts = (210, 150, 30) if options.few else (4 * options.rows, options.rows, options.rows // 5)
     sets = {
-        "sentences": random.Random(0).sample(sentences, min(4 * options.rows, len(sentences))),
-        "whole reviews": texts_of(SETS["whole reviews"], options.rows),
-        "long documents": long_documents(options.rows // 5),
+        "sentences": random.Random(0).sample(sentences, min(counts[0], len(sentences))),
+        "whole reviews": texts_of(SETS["whole reviews"], counts[1]),
+        "long documents": long_documents(counts[2]),
     }
-    results, precisions = {}, [choose_precision("auto", "cpu"), "int8"]
+    told = Options(cluster.address_info["address"], (choose_precision("auto", "cpu"), "int8"))
+    results = {}
     with tempfile.TemporaryDirectory() as place:
-        out = Path(place)
-        model = saved_model(out)
+        model = saved_model(Path(place))
         for name, texts in sets.items():
-            file = out / f"{name.replace(' ', '-')}.parquet"
-            parquet.write_table(pa.table({"key": [f"{n:06d}" for n in range(len(texts))], "text": texts}), file)
-            results[f"{name} ({len(texts)})"] = compare(file, out, model, precisions, options.repeats)
+            files = [Path(place) / f"{part}.parquet" for part in ("whole", "few", "some")]
+            for file, rows in zip(files, (len(texts), FEW, SOME), strict=True):
+                keys = [f"{n:06d}" for n in range(len(texts))]
+                parquet.write_table(pa.table({"key": keys[:rows], "text": texts[:rows]}), file)
+            results[f"{name} ({len(texts)})"] = compare(*files, model, told, options.repeats)
             print(json.dumps(results[f"{name} ({len(texts)})"]), flush=True)
     ray.shutdown()
     facts = machine()

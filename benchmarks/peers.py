@@ -1,6 +1,6 @@
 """Windrow against those who score tables too: same Parquet file, same weights, from file to stored predictions.
 
-    python -m benchmarks.peers [--rows N | --few] [--repeats N]
+    python -m benchmarks.peers [--rows N] [--repeats N]
 
 Three lengths of real text from the bundled samples: sentences of reviews (as long as tweets), whole reviews, and long
 documents (reviews joined to about 600 words, of which every model here reads its window of 512 tokens). Each peer is
@@ -27,12 +27,14 @@ import argparse
 import json
 import os
 import random
+import secrets
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,18 +44,17 @@ from pyarrow import parquet
 from benchmarks.contenders import job_for, labels_of
 from benchmarks.machine import machine
 from benchmarks.pipeline import ALL, RESULTS, SETS, sentences_of_reviews, texts_of
-from windrow.engines import candidates
+from windrow.engines import EnginePlan, candidates, is_ready
 from windrow.engines.device import choose_precision, granted_cores
 from windrow.models import resolve
 
 ROOT = Path(__file__).resolve().parents[1]
 QUIET = {
-    **os.environ,
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "DAFT_PROGRESS_BAR": "0",
     "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'operators'}",
 }
-"""The environment of contenders."""
+"""Of the environment of contenders."""
 BATCHES = (1, 8, 32, 64)
 LONG_WORDS = 600
 FEW, SOME = 8, 200
@@ -97,7 +98,9 @@ def timed(who: str, file: Path, model: str, option: str) -> tuple[float, list[st
     with tempfile.TemporaryDirectory() as out:
         command = [sys.executable, "-m", "benchmarks.contenders", who, str(file), out, model, option]
         began = time.perf_counter()
-        done = subprocess.run(command, cwd=ROOT, env=QUIET, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, cwd=ROOT, env={**os.environ, **QUIET}, capture_output=True, text=True, check=False
+        )
         took = time.perf_counter() - began
         if done.returncode:
             raise RuntimeError(f"{who} failed: {done.stderr[-2000:]}")
@@ -149,8 +152,9 @@ class Options:
         """Return the engine of each precision that the rule takes for a file, and make its export, once."""
         rows, found = parquet.read_metadata(file).num_rows, {}
         for precision in self.precisions:
-            config = resolve(job_for(file, file.parent, "none", model)).config
-            engine = candidates("classify", "cpu", "auto", precision, rows, config)[0].engine
+            resolved = resolve(job_for(file, file.parent, "none", model))
+            ready = partial(is_ready, EnginePlan("openvino", "classify", "cpu", precision, resolved.outputs), resolved)
+            engine = candidates("classify", "cpu", "auto", precision, rows, resolved.config, ready)[0].engine
             found[f"{precision} ({engine})"] = f"{engine}@{precision}"
             timed("Windrow", file.with_name("few.parquet"), model, f"{engine}@{precision}")
         return found
@@ -189,21 +193,20 @@ def main() -> None:
     asked.add_argument("--rows", type=int, default=600, help="whole reviews; sentences 4 times, long documents a fifth")
     asked.add_argument("--repeats", type=int, default=3)
     asked.add_argument("--render", action="store_true", help="write the table anew from peers.json")
-    asked.add_argument("--few", action="store_true", help="210 sentences, 150 reviews, 30 documents: start-up counts")
     options = asked.parse_args()
     if options.render:
         told = json.loads((RESULTS / "peers.json").read_text(encoding="utf-8"))
         (RESULTS / "peers.md").write_text(as_markdown(told["results"], told["machine"]) + "\n", encoding="utf-8")
         return
+    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}  # read when Ray is imported
     import ray
 
     cluster = ray.init(num_cpus=2 * granted_cores(), include_dashboard=False, log_to_driver=False)
     sentences = sentences_of_reviews()
-    counts = (210, 150, 30) if options.few else (4 * options.rows, options.rows, options.rows // 5)
     sets = {
-        "sentences": random.Random(0).sample(sentences, min(counts[0], len(sentences))),
-        "whole reviews": texts_of(SETS["whole reviews"], counts[1]),
-        "long documents": long_documents(counts[2]),
+        "sentences": random.Random(0).sample(sentences, min(4 * options.rows, len(sentences))),
+        "whole reviews": texts_of(SETS["whole reviews"], options.rows),
+        "long documents": long_documents(options.rows // 5),
     }
     told = Options(cluster.address_info["address"], (choose_precision("auto", "cpu"), "int8"))
     results = {}

@@ -19,6 +19,7 @@ from windrow.engines import (
     EnginePlan,
     candidates,
     exporting,
+    exports,
     open_engine,
     open_first,
     openvino_int8,
@@ -125,6 +126,34 @@ def test_int8_that_cannot_be_kept_runs_all_the_same(model, monkeypatch):
     assert np.isfinite(engine_for(model, precision="int8").classify(windows).values).all()
     (folder,) = (windrow_home() / "exports").iterdir()
     assert not [*folder.glob("int8*"), *folder.glob("making-*")]
+
+
+@pytest.mark.parametrize("name", ["facts.json", "answers.npz", "model.bin", "model.xml", "int8-1.xml", "int8-1.bin"])
+@pytest.mark.parametrize("share", [0, 0.5])
+def test_an_export_that_was_cut_short_is_made_anew(model, name, share):
+    windows = Tokens(model).windows(TEXTS)
+    expected = engine_for(model, precision="int8").classify(windows).values
+    (folder,) = (windrow_home() / "exports").iterdir()
+    whole = (folder / name).read_bytes()
+    (folder / name).write_bytes(whole[: int(len(whole) * share)])
+    assert (engine_for(model, precision="int8").classify(windows).values == expected).all()
+    assert (folder / name).stat().st_size == len(whole)
+    assert list((windrow_home() / "exports").iterdir()) == [folder]
+
+
+def test_a_file_of_an_export_that_is_gone_is_made_anew(model):
+    windows = Tokens(model).windows(TEXTS)
+    expected = engine_for(model).classify(windows).values
+    (folder,) = (windrow_home() / "exports").iterdir()
+    (folder / "model.bin").unlink()
+    assert (engine_for(model).classify(windows).values == expected).all()
+
+
+def test_an_export_that_cannot_be_read_is_told(model, monkeypatch):
+    engine_for(model)
+    monkeypatch.setattr(exports, "_read", lambda *_: json.loads("{"))
+    with pytest.raises(ExportError, match=r"cannot be read: Expecting .*\n.*remove that folder, or set"):
+        engine_for(model)
 
 
 def test_a_second_run_imports_neither_pytorch_nor_transformers(home, job_fields, tmp_path):

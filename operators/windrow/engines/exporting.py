@@ -101,7 +101,8 @@ def _write(
             f"Model {facts['model']!r} cannot be exported to {form.name}: {words[0][:200]}",
             "set `engine: torch`, or leave engine out.",
         ) from None
-    (folder / FACTS).write_text(json.dumps(facts), encoding="utf-8")
+    sizes = {file.name: file.stat().st_size for file in folder.iterdir()}
+    (folder / FACTS).write_text(json.dumps({**facts, "sizes": sizes}), encoding="utf-8")
 
 
 class _Encoder(torch.nn.Module):

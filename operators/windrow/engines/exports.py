@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +24,11 @@ from windrow.models.resolve import ResolvedModel
 __all__ = ["ANSWERS", "FACTS", "Export", "Format", "Ids", "exported", "far_off", "is_exported", "is_near"]
 
 ANSWERS, FACTS = "answers.npz", "facts.json"
-"""Files of an export beside its model: what PyTorch says of the probes; padding and vocabulary."""
+"""Files of an export beside its model: what PyTorch says of the probes; padding, vocabulary and sizes of files."""
+log = logging.getLogger("windrow")
 _VERSION = 5
+_BROKEN = (OSError, EOFError, ValueError, KeyError, BadZipFile)
+"""What reading a file raises that is gone, or cut short."""
 _NEAR = 0.5
 """Eight-bit products may be off by a part of the largest output; what is off by half of it is not a rounding."""
 
@@ -81,14 +87,22 @@ def exported(plan: EnginePlan, model: ResolvedModel, form: Format) -> Export:
         ModelError: The checkpoint does not fit, or lacks the head.
     """
     folder = _folder(plan, model, form)
-    if not (folder / FACTS).exists():
-        from windrow.engines.exporting import export
+    if folder.exists():
+        try:
+            return _read(folder, form)
+        except _BROKEN as error:  # cut short, as by a loss of power
+            log.warning("The export of %s in %s is broken (%s); it is made anew.", model.name, folder, error)
+            shutil.rmtree(folder, ignore_errors=True)
+    from windrow.engines.exporting import export
 
-        export(folder, plan, model, form)
-    told = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-    with np.load(folder / ANSWERS) as kept:
-        probes = list(zip(*(_numbered(kept, name) for name in ("ids", "mask")), strict=True))
-        return Export(folder / form.file, told["pad_id"], told["vocabulary"], probes, _numbered(kept, "values"))
+    export(folder, plan, model, form)
+    try:
+        return _read(folder, form)
+    except _BROKEN as error:
+        raise ExportError(
+            f"The export of model {model.name!r} in {str(folder)!r} cannot be read: {error}",
+            "remove that folder, or set `engine: torch`.",
+        ) from None
 
 
 def is_exported(plan: EnginePlan, model: ResolvedModel, form: Format) -> bool:
@@ -123,6 +137,21 @@ def far_off(model: ResolvedModel, form: Format) -> ExportError:
 def _folder(plan: EnginePlan, model: ResolvedModel, form: Format) -> Path:
     facts = [model.digest, plan.head, plan.labels, _VERSION, form.name, form.version, metadata.version("torch")]
     return windrow_home() / "exports" / hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
+
+
+def _read(folder: Path, form: Format) -> Export:
+    """Read an export.
+
+    Raises:
+        ValueError: A file is not as it was written; or another of `_BROKEN`.
+    """
+    told = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    for name, size in told["sizes"].items():
+        if (found := (folder / name).stat().st_size) != size:
+            raise ValueError(f"{name} has {found} bytes of {size}")
+    with np.load(folder / ANSWERS) as kept:
+        probes = list(zip(*(_numbered(kept, name) for name in ("ids", "mask")), strict=True))
+        return Export(folder / form.file, told["pad_id"], told["vocabulary"], probes, _numbered(kept, "values"))
 
 
 def _numbered(kept: Any, name: str) -> list[Any]:

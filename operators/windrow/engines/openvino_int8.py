@@ -42,8 +42,11 @@ def quantised(
     """
     kept = file.with_name(f"int8-{_VERSION}.xml")
     if kept.exists():
-        model = core.read_model(str(kept))
-        return model, int(model.get_rt_info(_GROUP).value)
+        try:
+            model = core.read_model(str(kept))
+            return model, int(model.get_rt_info(_GROUP).value)
+        except RuntimeError as error:  # cut short, as by a loss of power
+            log.debug("%s is broken: %s", kept, error)
     model = core.read_model(str(file))
     group = quantise(model, inputs)
     model.set_rt_info(group, _GROUP)

@@ -23,7 +23,7 @@ from warehouses.test_contract import TABLE, held, ids, new, publish
 from windrow import Job, run
 from windrow.errors import FencedError, JobError, SchemaError, WarehouseError
 from windrow.history import explain_row
-from windrow.warehouses import open_url
+from windrow.warehouses import ducklake, open_url
 from windrow.warehouses.base import TableName
 from windrow.warehouses.ducklake import DuckLakeWarehouse
 
@@ -320,3 +320,16 @@ def test_without_the_extension_the_wheel_is_named(place, monkeypatch):
     with pytest.raises(JobError, match="cannot be loaded") as raised:
         open_url(place.url, TableName.parse(TABLE)).__enter__()
     assert f"duckdb-extension-ducklake=={duckdb.__version__}" in raised.value.fix
+
+
+@pytest.mark.parametrize(
+    ("said", "passes"),
+    [
+        ('Failed to initialize DuckLake: Failed to execute query "CREATE TABLE x": database is locked', True),
+        ('Failed to initialize DuckLake: table "ducklake_metadata" already exists', True),
+        ("Could not set lock on file", True),
+        ("Failed to initialize DuckLake: disk I/O error", False),
+    ],
+)
+def test_an_attach_waits_for_those_who_make_the_catalog_right_now(said, passes):
+    assert ducklake._passes(duckdb.Error(said)) is passes

@@ -231,7 +231,7 @@ def _passes(error: duckdb.Error) -> bool:
     """Tell whether an error of an attach passes: the file is held, or others make the catalog's tables right now."""
     said = str(error)
     made = "Failed to initialize DuckLake" in said and any(word in said for word in _MADE_BY_OTHERS)
-    return made or is_locked(error)
+    return made or is_locked(error) or "database is locked" in said  # SQLite's words
 
 
 def _scratch() -> Path:

@@ -333,3 +333,9 @@ def test_without_the_extension_the_wheel_is_named(place, monkeypatch):
 )
 def test_an_attach_waits_for_those_who_make_the_catalog_right_now(said, passes):
     assert ducklake._passes(duckdb.Error(said)) is passes
+
+
+def test_a_few_doubles_keep_their_last_place(catalog):
+    """DuckLake would write so few rows into its catalog as decimals, and read 0.9999899864196776."""
+    publish(catalog, {"id": ["a"], "share": [0.9999899864196777]}, "p1", "run-1")
+    assert catalog.rows("reviews")["share"].to_pylist() == [0.9999899864196777]

@@ -48,6 +48,8 @@ _REFUSED = (
     '" does not exist',
     "not permitted",
 )
+_WHOLE_ROWS = "DATA_INLINING_ROW_LIMIT 0"
+"""Fewer than ten rows would go into the catalog as decimal literals, by which a double may lose its last place."""
 _MADE_BY_OTHERS = ("already exists", "duplicate key", "could not serialize", "deadlock detected")
 _UNREACHED = ("Unable to connect", "could not connect", "Connection refused", "server closed the connection")
 
@@ -194,7 +196,7 @@ class DuckLakeWarehouse(DuckDBTables):
         return WarehouseError(f"DuckLake {self.place} refuses: {said}.", fix)
 
     def _attach(self) -> str:
-        options = [] if self.writes else ["READ_ONLY", "CREATE_IF_NOT_EXISTS false"]
+        options = [_WHOLE_ROWS] if self.writes else ["READ_ONLY", "CREATE_IF_NOT_EXISTS false"]
         options += [f"DATA_PATH {literal(self.data)}"] if self.data and self.writes else []
         return f"ATTACH {literal(f'ducklake:{self.source}')} AS lake" + (f" ({', '.join(options)})" if options else "")
 

@@ -313,6 +313,14 @@ def test_the_rule_takes_it_for_many_texts_in_int8_where_no_tiles_are(precision, 
     assert candidates("classify", "cpu", "auto", precision, texts, config)[0].engine == first
 
 
+def test_few_texts_in_int8_run_in_it_where_openvino_is_not_installed(monkeypatch):
+    monkeypatch.setattr(native_library, "lacking", lambda: None)
+    monkeypatch.setattr("windrow.engines.fitting.has_tiles", lambda: False)
+    monkeypatch.setattr("windrow.engines.fitting.find_spec", lambda name: None if name == "openvino" else name)
+    config = {"model_type": "bert", "hidden_act": "gelu", **SIZES}
+    assert candidates("classify", "cpu", "auto", "int8", 1, config)[0].engine == "native"
+
+
 @runs_here
 def test_another_architecture_head_or_precision_is_refused(models, monkeypatch):
     with pytest.raises(ExportError, match=r"cannot run model .*models of type deberta"):

@@ -116,7 +116,8 @@ def _installed(
         if is_installed("onnxruntime"):
             names.append("onnxruntime")
     if head in _NATIVE and is_installed("native") and _runs(config):
-        is_best = precision == "int8" and not has_tiles() and texts >= NATIVE_ABOVE_TEXTS
+        is_many = texts >= NATIVE_ABOVE_TEXTS or "openvino" not in names
+        is_best = precision == "int8" and not has_tiles() and is_many
         names.insert(0 if is_best else len(names), "native")
     if head == "generate" and is_installed("ctranslate2"):
         names.insert(0 if texts >= CTRANSLATE2_ABOVE_TEXTS and precision in {"fp32", "int8"} else 1, "ctranslate2")

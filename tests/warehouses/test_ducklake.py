@@ -339,3 +339,20 @@ def test_a_few_doubles_keep_their_last_place(catalog):
     """DuckLake would write so few rows into its catalog as decimals, and read 0.9999899864196776."""
     publish(catalog, {"id": ["a"], "share": [0.9999899864196777]}, "p1", "run-1")
     assert catalog.rows("reviews")["share"].to_pylist() == [0.9999899864196777]
+
+
+def test_rows_that_an_earlier_version_left_in_the_catalog_are_read_replaced_and_forgotten(catalog, monkeypatch):
+    with monkeypatch.context() as earlier:
+        earlier.setattr(ducklake, "_WHOLE_ROWS", "DATA_INLINING_ROW_LIMIT 10")
+        publish(catalog, {"id": ["a", "b"], "label": ["SECRETaEND", "y"]}, "p1", "run-1")
+        publish(catalog, {"id": ["c"], "label": ["z"]}, "p2", "run-2")
+    assert not list(catalog.folder.rglob("*.parquet"))
+    publish(catalog, {"id": ["d"], "label": ["w"]}, "p2", "run-3")
+    assert ids(catalog) == ["a", "b", "d"]
+    with open_url(catalog.url, TableName.parse(TABLE)) as lake:
+        assert lake.forget(pa.table({"id": ["a"]})) == {"table": 1, "rejects": 0}
+    assert ids(catalog) == ["b", "d"]
+    files = list(catalog.folder.rglob("*.parquet"))
+    assert files
+    assert not any("SECRETaEND" in str(parquet.read_table(file).to_pylist()) for file in files)
+    assert not any(b"SECRETaEND" in file.read_bytes() for file in catalog.folder.rglob("*.sqlite"))

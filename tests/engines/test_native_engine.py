@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import zlib
 from dataclasses import replace
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from windrow.engines import (
     open_engine,
     open_first,
 )
+from windrow.engines.device import cpu_flags
 from windrow.engines.native_engine import Layered, NativeEngine
 from windrow.engines.parity import probe_windows
 from windrow.engines.pooling import POOLINGS
@@ -46,7 +49,26 @@ FIELDS = {
     "warehouse": {"url": "duckdb:///w", "table": "t"},
 }  # fmt: skip
 LACK = native_library.lacking()
-runs_here = pytest.mark.skipif(LACK is not None, reason=LACK.reason if LACK else "")
+EMULATED = Path(__file__).with_name("emulated")
+EMULATING = (
+    "-O1", "-fno-math-errno", "-mavx2", "-mfma", "-I", str(EMULATED), "-shared", "-fPIC", "-w", "-Wno-psabi",
+    f"-DEMULATED_BY={zlib.crc32((EMULATED / 'immintrin.h').read_bytes())}",
+)  # fmt: skip
+IS_EMULATED = LACK is not None and {"avx2", "fma"} <= cpu_flags() and Path("/usr/include/simde").is_dir()
+runs_here = pytest.mark.skipif(LACK is not None and not IS_EMULATED, reason=LACK.reason if LACK else "")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def emulated():
+    """Where the processor lacks AVX-512, the kernels are compiled for AVX2, its instructions one by one by SIMDe."""
+    with pytest.MonkeyPatch.context() as patch:
+        if IS_EMULATED:
+            patch.setattr(native_library, "NEEDED", ("avx2", "fma"))
+            patch.setattr(native_library, "_FLAGS", EMULATING)
+            native_library.lacking.cache_clear()
+        yield
+    native_library.lacking.cache_clear()
+    native_library.library.cache_clear()
 
 
 @pytest.fixture(scope="module")

@@ -84,7 +84,9 @@ typedef struct {
     } while (0)
 // clang-format on
 /* In place: compilers, left to themselves, copy the sums around or keep them in memory. */
+#ifndef TIMES
 #define TIMES(sum, x, w) __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(x), "v"(w))
+#endif
 #define STEP(r, base, times)                                                                                           \
     if (r < rows_) {                                                                                                   \
         const __m512i v = broadcast(base + times * stride_);                                                           \

@@ -153,7 +153,7 @@ class Options:
         rows, found = parquet.read_metadata(file).num_rows, {}
         for precision in self.precisions:
             resolved = resolve(job_for(file, file.parent, "none", model))
-            ready = partial(is_ready, EnginePlan("openvino", "classify", "cpu", precision, resolved.outputs), resolved)
+            ready = partial(is_ready, EnginePlan("auto", "classify", "cpu", precision, resolved.outputs), resolved)
             engine = candidates("classify", "cpu", "auto", precision, rows, resolved.config, ready)[0].engine
             found[f"{precision} ({engine})"] = f"{engine}@{precision}"
             timed("Windrow", file.with_name("few.parquet"), model, f"{engine}@{precision}")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import json
+import subprocess
+import sys
 import zlib
 from dataclasses import replace
 from importlib.util import find_spec
@@ -11,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from conftest import WORDS
 from windrow import Job, run
@@ -18,6 +22,8 @@ from windrow.engines import (
     Candidate,
     EnginePlan,
     candidates,
+    exporting,
+    is_ready,
     native_fit,
     native_library,
     native_weights,
@@ -25,9 +31,10 @@ from windrow.engines import (
     open_first,
 )
 from windrow.engines.device import cpu_flags
-from windrow.engines.native_engine import Layered, NativeEngine
-from windrow.engines.parity import probe_windows
+from windrow.engines.native_encoder import NativeEncoder
+from windrow.engines.native_engine import NativeEngine
 from windrow.engines.pooling import POOLINGS
+from windrow.engines.probing import probe_windows
 from windrow.errors import ExportError, JobError
 from windrow.models import resolve
 from windrow.models.tokens import Tokens
@@ -148,14 +155,14 @@ def test_a_second_look_that_fails_leaves_the_first(models, monkeypatch):
     rounded = engine.classify(windows)
     engine.doubt = 1e9
 
-    look = engine._logits
+    look = engine.precise.run
 
-    def fails(windows, rows):
-        if windows.lengths[rows].max() > 100:
+    def fails(ids, mask):
+        if ids.shape[1] > 100:
             raise MemoryError
-        return look(windows, rows)
+        return look(ids, mask)
 
-    monkeypatch.setattr(engine, "_logits", fails)
+    monkeypatch.setattr(engine.precise, "run", fails)
     again, long = engine.classify(windows), windows.lengths > 100
     assert 0 < long.sum() < len(long)
     np.testing.assert_array_equal(again.values[long], rounded.values[long])
@@ -169,8 +176,10 @@ def test_a_second_look_that_fails_leaves_the_first(models, monkeypatch):
 )
 def test_what_is_no_choice_of_one_label_is_not_looked_at_again(models, head, settings):
     engine = open_engine(plan_for(head=head), models("bert", **settings))
+    engine_looks = vars(engine)
+    getattr(engine, head)(Tokens(models("bert")).windows(TEXTS))
     assert not engine.doubt
-    assert not len(engine.model.base_model.encoder.layer)
+    assert "precise" not in engine_looks
 
 
 @runs_here
@@ -221,25 +230,26 @@ def test_a_row_says_the_same_in_any_company(models, head):
 
 @runs_here
 def test_a_rows_states_have_the_same_bits_in_any_company(models):
-    layered = open_engine(plan_for(head="tag"), models("bert")).layered
-    windows = probe_windows(layered.vocabulary, 300)
+    encoder = open_engine(plan_for(head="tag"), models("bert")).encoder
+    windows = probe_windows(encoder.vocabulary, 300)
     rows = list(range(len(windows.rows)))
-    packed = layered.moved(windows, rows)
-    together = np.split(layered.states(packed).numpy(), packed.bounds[1:-1].tolist())
+    packed = encoder.packed(windows, rows)
+    together = np.split(encoder.states(packed), packed.bounds[1:-1].tolist())
     for row in rows:
-        assert np.array_equal(layered.states(layered.moved(windows, [row])).numpy(), together[row])
+        assert np.array_equal(encoder.states(encoder.packed(windows, [row])), together[row])
 
 
 @runs_here
 def test_the_last_layer_is_run_for_first_tokens_alone_and_says_the_same(models):
     model = open_engine(plan_for("torch", precision="fp32"), models("bert")).model
-    short, whole = Layered(model, first_only=True), Layered(model, first_only=False)
+    arrays = native_weights.rounded_model(model, "classify")
+    short, whole = (NativeEncoder(arrays, "bert", first_only) for first_only in (True, False))
     windows = probe_windows(short.vocabulary, 300)
     rows = list(range(len(windows.rows)))
-    packed = short.moved(windows, rows)
-    found, expected = short.states(packed), whole.states(packed)[packed.bounds[:-1].long()]
+    packed = short.packed(windows, rows)
+    found, expected = short.states(packed), whole.states(packed)[packed.bounds[:-1]]
     assert found.shape == (len(rows), 192)
-    near(found.numpy(), expected.numpy())
+    near(found, expected)
 
 
 @runs_here
@@ -248,28 +258,28 @@ def test_queries_of_zeros_attend_to_all_tokens_of_their_row_and_to_no_others(mod
     for layer in model.encoder.layer:
         for part in layer.attention.self.query.parameters():
             part.data.zero_()
-    layered = Layered(model, first_only=False)
-    windows = probe_windows(layered.vocabulary, 300)
+    encoder = NativeEncoder(native_weights.rounded_model(model, "embed"), "bert", first_only=False)
+    windows = probe_windows(encoder.vocabulary, 300)
     for row in range(len(windows.rows)):
         with torch.inference_mode():
-            exact = model(torch.from_numpy(windows.window(row))[None].long()).last_hidden_state[0]
-        found = layered.states(layered.moved(windows, [row]))
-        assert float((found - exact).abs().mean()) < 0.03 * float(exact.abs().mean())
+            exact = model(torch.from_numpy(windows.window(row))[None].long()).last_hidden_state[0].numpy()
+        found = encoder.states(encoder.packed(windows, [row]))
+        assert np.abs(found - exact).mean() < 0.03 * np.abs(exact).mean()
 
 
 @runs_here
 @pytest.mark.parametrize("lengths", [[1], [1, 1, 1], [12], [13, 11], [64, 65], [96, 1], [511, 3, 2]])
 def test_nothing_is_written_beyond_what_was_asked_for(models, lengths):
     model = open_engine(plan_for("torch", precision="fp32"), models("bert")).model
-    layered = Layered(model, first_only=False)
+    made = NativeEncoder(native_weights.rounded_model(model, "classify"), "bert", first_only=False)
     bounds = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    ids = np.arange(bounds[-1], dtype=np.int64) % layered.vocabulary
+    ids = np.arange(bounds[-1], dtype=np.int64) % made.vocabulary
     positions = np.concatenate([np.arange(length, dtype=np.int64) for length in lengths])
-    encoder = ctypes.byref(layered.encoder)
-    needed = layered.kernels.windrow_scratch(encoder, int(bounds[-1]), len(lengths), max(lengths))
+    encoder = ctypes.byref(made.encoder)
+    needed = made.kernels.windrow_scratch(encoder, int(bounds[-1]), len(lengths), max(lengths))
     scratch, states = np.full(needed + 4096, 77, np.uint8), np.full((bounds[-1] + 9, 192), 7, np.float32)
     given = [ctypes.c_void_p(part.ctypes.data) for part in (bounds, ids, positions)]
-    layered.kernels.windrow_encode(
+    made.kernels.windrow_encode(
         encoder, len(lengths), *given, 0, *(ctypes.c_void_p(part.ctypes.data) for part in (states, scratch))
     )
     assert (scratch[needed:] == 77).all()
@@ -282,20 +292,20 @@ def test_nothing_is_written_beyond_what_was_asked_for(models, lengths):
 def test_weights_that_are_no_numbers_reject_rows_and_a_row_that_is_too_long_says_so(models):
     engine = open_engine(plan_for(), models("bert"))
     windows = Tokens(models("bert")).windows(TEXTS)
-    engine.layered.places = 100
+    engine.doubt, engine.encoder.positions = 0.0, 100
     made = engine.classify(windows)
     long = set(np.flatnonzero(windows.lengths > 100).tolist())
     assert set(made.failed) == long
     assert all("longer than the model's positions reach" in made.failed[row][1] for row in long)
-    engine.layered.places = 512
-    engine.model.classifier.weight.data[:] = float("nan")
+    engine.encoder.positions = 512
+    engine.encoder.head[-1][0][:] = float("nan")
     assert {reason for reason, _ in engine.classify(windows).failed.values()} == {"not_finite"}
 
 
 @runs_here
-def test_kernels_that_give_nonsense_are_refused(models, monkeypatch):
+def test_kernels_that_give_nonsense_are_refused(models, home, monkeypatch):
     monkeypatch.setattr(native_weights, "balance", lambda states, _: np.where(np.arange(len(states)) % 2, 1e4, 1e-4))
-    with pytest.raises(ExportError, match="other outputs in int8 than in fp32 with engine 'native'"):
+    with pytest.raises(ExportError, match="other outputs in int8 than in fp32 with Windrow's kernels"):
         open_engine(plan_for(), models("bert"))
 
 
@@ -341,6 +351,24 @@ def test_few_texts_in_int8_run_in_it_where_openvino_is_not_installed(monkeypatch
     monkeypatch.setattr("windrow.engines.fitting.find_spec", lambda name: None if name == "openvino" else name)
     config = {"model_type": "bert", "hidden_act": "gelu", **SIZES}
     assert candidates("classify", "cpu", "auto", "int8", 1, config)[0].engine == "native"
+
+
+def test_few_texts_in_int8_run_in_it_where_its_weights_are_rounded_already(monkeypatch):
+    monkeypatch.setattr(native_library, "lacking", lambda: None)
+    monkeypatch.setattr("windrow.engines.fitting.has_tiles", lambda: False)
+    config = {"model_type": "bert", "hidden_act": "gelu", **SIZES}
+    assert candidates("classify", "cpu", "auto", "int8", 1, config, lambda _: True)[0].engine == "native"
+    assert candidates("classify", "cpu", "auto", "int8", 1, config, "openvino".__eq__)[0].engine == "openvino"
+    assert candidates("classify", "cpu", "auto", "fp32", 1, config, lambda _: True)[0].engine == "openvino"
+
+
+@runs_here
+def test_tokens_that_the_model_does_not_know_reject_their_row_alone(models):
+    windows = Tokens(models("bert")).windows(TEXTS[:3])
+    windows.ids[0] = 10**6
+    made = open_engine(plan_for(), models("bert")).classify(windows)
+    assert list(made.failed) == [0]
+    assert "not in the model's vocabulary" in made.failed[0][1]
 
 
 @runs_here
@@ -435,6 +463,81 @@ def test_other_processors_are_told(monkeypatch, fresh):
     monkeypatch.setattr(native_library, "cpu_flags", lambda: frozenset({"avx2"}))
     assert "AVX-512 VNNI" in native_library.lacking().reason
     assert Candidate("native", "int8") not in candidates("classify", "cpu", "auto", "auto", 10**6, SIZES)
+
+
+@runs_here
+def test_weights_are_rounded_once_and_say_the_same_again(models, home, monkeypatch):
+    windows = Tokens(models("bert")).windows(TEXTS)
+    first = open_engine(plan_for(), models("bert")).classify(windows).values
+    files = {file.name for file in (home / "exports").rglob("*.*")}
+    monkeypatch.setattr(exporting, "export", None)
+    assert (open_engine(plan_for(), models("bert")).classify(windows).values == first).all()
+    assert {"encoder.safetensors", "model.bin"} < files
+    assert is_ready(plan_for(), models("bert"), "native")
+    assert not is_ready(plan_for(head="tag"), models("bert"), "native")
+
+
+@runs_here
+def test_an_export_that_was_cut_short_is_made_anew(models, home):
+    windows = Tokens(models("bert")).windows(TEXTS)
+    first = open_engine(plan_for(), models("bert")).classify(windows).values
+    (file,) = home.rglob("encoder.safetensors")
+    file.write_bytes(file.read_bytes()[:-9])
+    assert (open_engine(plan_for(), models("bert")).classify(windows).values == first).all()
+
+
+@runs_here
+def test_a_disk_that_is_full_is_told(models, home, monkeypatch):
+    def full(*_):
+        raise SafetensorError("Error while serializing: No space left on device")
+
+    monkeypatch.setattr("windrow.engines.native_export.save_file", full)
+    with pytest.raises(ExportError, match=r"cannot be written under .*No space left.*\n.*free some space"):
+        open_engine(plan_for(), models("bert"))
+    assert not list((home / "exports").iterdir())
+
+
+@runs_here
+@pytest.mark.parametrize("missing", [True, False])
+def test_labels_are_looked_up_in_pytorch_without_openvino_or_its_export(models, home, monkeypatch, missing):
+    def cannot(*_):
+        raise ValueError("no such operator")
+
+    if missing:
+        monkeypatch.setattr("windrow.engines.native_engine.find_spec", lambda _: None)
+    else:
+        monkeypatch.setattr("windrow.engines.openvino_export._write", cannot)
+    windows = Tokens(models("bert")).windows(TEXTS)
+    engine = open_engine(plan_for(), models("bert"))
+    engine.doubt = 1e9
+    exact = open_engine(plan_for("torch", precision="fp32"), models("bert")).classify(windows).values
+    np.testing.assert_allclose(engine.classify(windows).values, exact, atol=1e-5)
+    assert engine.precise.plan.engine == "torch"
+    engine.close()
+
+
+@runs_here
+def test_a_second_run_imports_neither_pytorch_nor_transformers(home, tmp_path, models):
+    """As a task of Airflow's is: each run in a process of its own; all labels are looked up in fp32."""
+    (tmp_path / "x.csv").write_text("id,body\n0,good film\n1,bad\n2,phone\n")
+    script = (
+        "import json, sys; from windrow import Job, run; from windrow.engines import native_engine, native_library; "
+        f"native_library.NEEDED, native_library._FLAGS = {(native_library.NEEDED, native_library._FLAGS)!r}; "
+        "native_engine._moved_leads = lambda *_: 1e9; receipt = run(Job(**json.loads(sys.argv[1]))); "
+        "print(receipt.engine, receipt.texts_scored, *sorted({'torch', 'transformers'} & set(sys.modules)))"
+    )
+
+    def told(name, **fields):
+        asked = {
+            **FIELDS, "source": {"text": "body", "key": "id", "path": str(tmp_path / "x.csv")}, "precision": "int8",
+            "warehouse": {"url": f"duckdb:///{tmp_path / name}.duckdb", "table": "t"}, "store": str(tmp_path / name),
+            "model": str(models("bert").folder), **fields,
+        }  # fmt: skip
+        command = [sys.executable, "-c", script, json.dumps(asked)]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+
+    assert told("one", engine="native") == ["native", "3", "torch", "transformers"]
+    assert told("two") == ["native", "3"]
 
 
 @runs_here

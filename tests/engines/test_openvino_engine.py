@@ -236,7 +236,7 @@ def test_the_rule_goes_by_head_device_precision_and_texts(engine, head, device, 
 
 def test_what_is_exported_already_runs_in_it_however_few_the_texts_are():
     def first(texts, is_exported):
-        return candidates("classify", "cpu", "auto", "fp32", texts, is_ready=lambda: is_exported)[0].engine
+        return candidates("classify", "cpu", "auto", "fp32", texts, is_ready=lambda _: is_exported)[0].engine
 
     assert [first(1, True), first(1, False), first(200, False)] == ["openvino", "torch", "openvino"]
 

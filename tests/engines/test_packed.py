@@ -9,7 +9,8 @@ import torch
 
 from windrow.engines import EnginePlan
 from windrow.engines.families import FAMILIES
-from windrow.engines.parity import disagreement, probe_windows
+from windrow.engines.parity import disagreement
+from windrow.engines.probing import probe_windows
 from windrow.engines.torch_engine import TorchEngine
 from windrow.errors import EngineError
 from windrow.models.tokens import Tokens

@@ -74,12 +74,17 @@ def open_first(plan: EnginePlan, model: ResolvedModel, wanted: str) -> Engine:
         return open_engine(_in_torch(plan, error.problem), model)
 
 
-def is_ready(plan: EnginePlan, model: ResolvedModel) -> bool:
-    """Tell whether a model has been exported to OpenVINO on this machine, so that opening it takes no PyTorch."""
+def is_ready(plan: EnginePlan, model: ResolvedModel, engine: str) -> bool:
+    """Tell whether a model has been exported for ``openvino`` or ``native`` here, so that opening it takes no PyTorch.
+
+    Args:
+        plan: How it will be run, in whichever engine.
+    """
     from windrow.engines.exports import is_exported
+    from windrow.engines.native_export import native_format
     from windrow.engines.openvino_export import openvino_format
 
-    return is_exported(plan, model, openvino_format())
+    return is_exported(plan, model, native_format() if engine == "native" else openvino_format())
 
 
 def check_engine(name: str) -> None:

@@ -86,7 +86,8 @@ def _write(
             warnings.simplefilter("ignore")
             ids, mask = tried[0]
             form.write(encoder, (torch.from_numpy(ids), torch.from_numpy(mask)), folder)
-        _compare(form.opened(folder / form.file), tried, answers)
+        if form.opened:
+            _compare(form.opened(folder / form.file), tried, answers)
         kept: dict[str, Any] = {
             f"{name}{place}": array
             for place, ((ids, mask), values) in enumerate(zip(tried, answers, strict=True))

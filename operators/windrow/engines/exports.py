@@ -21,7 +21,7 @@ from windrow.errors import ExportError
 from windrow.job import windrow_home
 from windrow.models.resolve import ResolvedModel
 
-__all__ = ["ANSWERS", "FACTS", "Export", "Format", "Ids", "exported", "far_off", "is_exported", "is_near"]
+__all__ = ["ANSWERS", "FACTS", "Export", "Format", "Ids", "exported", "far_off", "is_exported", "is_near", "near"]
 
 ANSWERS, FACTS = "answers.npz", "facts.json"
 """Files of an export beside its model: what PyTorch says of the probes; padding, vocabulary and sizes of files."""
@@ -46,7 +46,7 @@ class Format:
         version: Of the runtime; another one makes its own export.
         file: The file to open, in the export's folder.
         write: Writes the encoder into a folder, given an example of its inputs as tensors.
-        opened: Opens the file and returns a function of ids and mask, in fp32.
+        opened: Opens the file and returns a function of ids and mask, in fp32; None where it is in rounded numbers.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Format:
     version: str
     file: str
     write: Callable[[Any, tuple[Any, Any], Path], None]
-    opened: Callable[[Path], Callable[[Any, Any], Any]]
+    opened: Callable[[Path], Callable[[Any, Any], Any]] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +119,12 @@ def is_near(export: Export, run: Callable[[Any, Any], Any]) -> bool:
         export: The model.
         run: Takes ids and mask, both int64, and returns an array.
     """
-    found = [run(ids, mask) for ids, mask in export.probes]
-    return all(
-        np.isfinite(have).all() and np.abs(have - want).max() <= _NEAR * np.abs(want).max()
-        for have, want in zip(found, export.answers, strict=True)
-    )
+    return all(near(run(*probe), told) for probe, told in zip(export.probes, export.answers, strict=True))
+
+
+def near(found: npt.NDArray[np.float32], told: npt.NDArray[np.float32]) -> bool:
+    """Tell whether outputs in rounded numbers are about those in fp32."""
+    return bool(np.isfinite(found).all() and np.abs(found - told).max() <= _NEAR * np.abs(told).max())
 
 
 def far_off(model: ResolvedModel, form: Format) -> ExportError:

@@ -18,7 +18,7 @@ __all__ = ["INSTALL", "OPENVINO_ABOVE_TEXTS", "Candidate", "candidates", "device
 OPENVINO_ABOVE_TEXTS = 200
 """Fewer are scored before an export would be made; one that is there opens sooner than PyTorch is imported."""
 NATIVE_ABOVE_TEXTS = 400
-"""Fewer are scored by OpenVINO before our kernels would have been opened, which imports PyTorch."""
+"""Fewer are scored by OpenVINO before weights would be rounded for our kernels; once they are, these open sooner."""
 CTRANSLATE2_ABOVE_TEXTS = 200
 """Fewer are written before a conversion would be made."""
 
@@ -68,7 +68,7 @@ def candidates(
     precision: str,
     texts: int,
     config: dict[str, Any] | None = None,
-    is_ready: Callable[[], bool] = lambda: False,
+    is_ready: Callable[[str], bool] = lambda _: False,
 ) -> list[Candidate]:
     """Return what fits the job, the rule's choice first; what comes after it has to prove itself by measurement.
 
@@ -80,7 +80,7 @@ def candidates(
         precision: As in the job; ``auto`` or a numerics class.
         texts: Distinct texts of the partition.
         config: The checkpoint's; `native` is only offered for one whose architecture it runs.
-        is_ready: Tells whether the checkpoint has been exported to OpenVINO; asked only where that matters.
+        is_ready: Tells whether the checkpoint has been exported for an engine; asked only where that matters.
 
     Raises:
         JobError: The engine that the job names cannot run this head, device or precision.
@@ -104,7 +104,7 @@ def is_installed(engine: str) -> bool:
 
 
 def _installed(
-    head: str, device: str, precision: str, texts: int, config: dict[str, Any] | None, is_ready: Callable[[], bool]
+    head: str, device: str, precision: str, texts: int, config: dict[str, Any] | None, is_ready: Callable[[str], bool]
 ) -> list[str]:
     """Return the installed engines, the rule's choice first."""
     names = ["torch"]
@@ -112,13 +112,13 @@ def _installed(
         return names
     if head in _ENCODERS:
         if is_installed("openvino"):
-            names.insert(0 if texts >= OPENVINO_ABOVE_TEXTS or is_ready() else 1, "openvino")
+            names.insert(0 if texts >= OPENVINO_ABOVE_TEXTS or is_ready("openvino") else 1, "openvino")
         if is_installed("onnxruntime"):
             names.append("onnxruntime")
     if head in _NATIVE and is_installed("native") and _runs(config):
-        is_many = texts >= NATIVE_ABOVE_TEXTS or "openvino" not in names
-        is_best = precision == "int8" and not has_tiles() and is_many
-        names.insert(0 if is_best else len(names), "native")
+        is_best = precision == "int8" and not has_tiles()
+        is_worth = texts >= NATIVE_ABOVE_TEXTS or "openvino" not in names or (is_best and is_ready("native"))
+        names.insert(0 if is_best and is_worth else len(names), "native")
     if head == "generate" and is_installed("ctranslate2"):
         names.insert(0 if texts >= CTRANSLATE2_ABOVE_TEXTS and precision in {"fp32", "int8"} else 1, "ctranslate2")
     return names

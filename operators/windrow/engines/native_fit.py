@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["KINDS", "PANEL", "heads_of", "unfit"]
+__all__ = ["FAIRSEQ", "KINDS", "PANEL", "heads_of", "unfit"]
 
 KINDS = frozenset({"bert", "camembert", "distilbert", "electra", "roberta", "xlm-roberta"})
+FAIRSEQ = frozenset({"camembert", "roberta", "xlm-roberta"})
+"""Of these, positions count the tokens that are no padding, from the one after padding's own."""
 PANEL = 64
 """Outputs that the kernels compute together."""
 _HALF_PANEL, _LARGEST_HEAD = 32, 256

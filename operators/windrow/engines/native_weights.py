@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,14 +9,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from windrow.engines.exporting import probes
 from windrow.engines.first_token import FirstTokenLayer
+from windrow.engines.native_encoder import native_probes
 from windrow.engines.native_fit import PANEL, heads_of
+from windrow.engines.pooling import pooled
 from windrow.engines.rounding import balance, rounded
 
-__all__ = ["Encoder", "packed_encoder", "release_layers"]
+__all__ = ["rounded_model"]
 
 _FOUR = 4
-_LINE_BYTES = 64
 _GROUP = 384
 """Most neighbouring channels that share a scale. Most of what rounding costs, it costs in the feed-forward layer's
 inner states. These are sorted by how large they grow, so that like share a scale: the last states of 60 reviews were
@@ -28,48 +29,6 @@ _ALL = slice(None)
 
 Floats = npt.NDArray[np.float32]
 Places = npt.NDArray[np.intp] | slice
-
-
-class _Product(ctypes.Structure):
-    _fields_ = [
-        *((name, ctypes.c_int32) for name in ("inputs", "outputs", "group")),
-        *((name, ctypes.c_void_p) for name in ("weights", "scales", "sums", "bias", "ease")),
-    ]
-
-
-class _Norm(ctypes.Structure):
-    _fields_ = [("weight", ctypes.c_void_p), ("bias", ctypes.c_void_p), ("epsilon", ctypes.c_float)]
-
-
-class _Layer(ctypes.Structure):
-    _fields_ = [
-        *((name, _Product) for name in ("query", "key", "value", "mixed", "inner", "outer")),
-        *((name, _Norm) for name in ("attended", "put_out")),
-    ]
-
-
-class Encoder(ctypes.Structure):
-    """The kernels' view of an encoder.
-
-    Attributes:
-        kept: The arrays that it points to.
-        size: Channels of a state.
-        positions: Places in a row that the model knows; the table of places has so many rows for each kind of token.
-    """
-
-    _fields_ = [
-        ("words", ctypes.c_void_p),
-        ("places", ctypes.c_void_p),
-        ("embedded", _Norm),
-        ("layers", ctypes.POINTER(_Layer)),
-        ("count", ctypes.c_int32),
-        ("heads", ctypes.c_int32),
-        ("last_key", ctypes.c_void_p),
-        ("last_value", ctypes.c_void_p),
-    ]
-    kept: list[Any]
-    size: int
-    positions: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,47 +45,79 @@ class _Parts:
     put_out: Any
 
 
-def packed_encoder(model: Any, probes: Any) -> Encoder:
-    """Return the encoder of a model of Transformers with its products rounded.
+def rounded_model(model: Any, head: str) -> dict[str, npt.NDArray[Any]]:
+    """Return an encoder with its products rounded, and its head, as `NativeEncoder` takes them.
 
     Args:
         model: In fp32, of one of `windrow.engines.native_fit.KINDS`.
-        probes: Pairs of token ids and mask, to see how large each channel of the states grows.
+        head: As in `EnginePlan`.
+
+    Returns:
+        Arrays by name: int8 ``weights`` of each layer's products, shape ``(panels, fours of inputs, 64 outputs, 4
+        inputs)``, and beside them, float32, their ``scales`` and ``sums`` ``(groups, outputs)``, ``bias`` and what the
+        states are multiplied by, ``ease``; the tables of ``words`` and ``places``; the norms; the head; and in
+        ``answers`` what the model says in fp32 of `windrow.engines.native_encoder.native_probes`: vectors, logits, or
+        logits of all tokens.
     """
     base = model.base_model
     layers = [_parts(layer) for layer in _layers(base)]
-    peaks = _largest_states(model, layers, probes)
-    hidden = layers[0].inner.in_features
-    made = Encoder()
-    made.kept, made.size = [], hidden
+    words = base.embeddings.word_embeddings.weight
+    peaks = _largest_states(model, layers, len(words))
     table = base.embeddings.position_embeddings.weight.detach()
-    made.positions = len(table)
+    positions = len(table)
     if (types := getattr(base.embeddings, "token_type_embeddings", None)) is not None:
         table = torch.cat([table + kind for kind in types.weight.detach()])
-    made.words = _kept(made, _array(base.embeddings.word_embeddings.weight))
-    made.places = _kept(made, _array(table))
-    made.embedded = _norm(made, base.embeddings.LayerNorm)
-    rows = (_Layer * len(layers))()
-    for row, parts in zip(rows, layers, strict=True):
+    made: dict[str, npt.NDArray[Any]] = {
+        "words": _array(words),
+        "places": _array(table),
+        "positions": np.array(positions),
+        "padding": np.array(_padding(model)),
+        "heads": np.array(heads_of(model.config.to_dict())),
+        **_norm("embedded", base.embeddings.LayerNorm),
+    }
+    for place, parts in enumerate(layers):
         asking = [parts.query, parts.key, parts.value]
         eased = _factors(asking, peaks[parts.query])
-        row.query, row.key, row.value = (_product(made, part, eased) for part in asking)
+        for name, part in zip(("query", "key", "value"), asking, strict=True):
+            made |= _product(f"layers.{place}.{name}", part, eased)
         sizes = peaks[parts.outer].argsort(kind="stable")
         for name, outputs, inputs in (("mixed", _ALL, _ALL), ("inner", sizes, _ALL), ("outer", _ALL, sizes)):
             part = getattr(parts, name)
-            setattr(row, name, _product(made, part, _factors([part], peaks[part]), outputs, inputs))
-        row.attended, row.put_out = _norm(made, parts.attended), _norm(made, parts.put_out)
-    made.kept.append(rows)
-    made.layers, made.count, made.heads = rows, len(layers), heads_of(model.config.to_dict())
-    made.last_key = _kept(made, _array(layers[-1].key.weight))
-    turned = _array(layers[-1].value.weight).reshape(made.heads, hidden // made.heads, hidden).transpose(0, 2, 1)
-    made.last_value = _kept(made, turned)
-    return made
+            made |= _product(f"layers.{place}.{name}", part, _factors([part], peaks[part]), outputs, inputs)
+        made |= _norm(f"layers.{place}.attended", parts.attended) | _norm(f"layers.{place}.put_out", parts.put_out)
+    made["answers"] = _answers(model, head)
+    made["chooses_one"] = np.array(head == "classify" and _chooses_one(model.config))
+    count, hidden = int(made["heads"]), words.shape[1]
+    made["last_key"] = _array(layers[-1].key.weight)
+    made["last_value"] = _array(layers[-1].value.weight).reshape(count, hidden // count, hidden).transpose(0, 2, 1)
+    for place, part in enumerate(_head(model, head)):
+        made |= {f"head.{place}.weight": _array(part.weight), f"head.{place}.bias": _bias(part)}
+    return {name: np.asarray(array, order="C") for name, array in made.items()}
 
 
-def release_layers(base: Any) -> None:
-    """Drop the layers of an encoder, whose weights the kernels have in their own form."""
-    (base.transformer if hasattr(base, "transformer") else base.encoder).layer = torch.nn.ModuleList()
+def _answers(model: Any, head: str) -> Floats:
+    """Return what the model says in fp32 of the probes: one line a row, or one a token of tags."""
+    tables = model.base_model.embeddings
+    words, places = (len(table.weight) for table in (tables.word_embeddings, tables.position_embeddings))
+    windows = native_probes(words, places, _padding(model))
+    told = []
+    with torch.inference_mode():
+        for row in range(len(windows.rows)):
+            made = model(input_ids=torch.from_numpy(windows.window(row))[None].long())
+            if head == "embed":
+                told.append(pooled(made.last_hidden_state, None, "mean", unit=False))
+            else:
+                told.append(made.logits[0] if head == "tag" else made.logits)
+    return _array(torch.cat(told))
+
+
+def _chooses_one(config: Any) -> bool:
+    """Tell whether the label with the largest logit is the answer."""
+    return config.num_labels > 1 and config.problem_type not in {"multi_label_classification", "regression"}
+
+
+def _padding(model: Any) -> int:
+    return int(getattr(model.config, "pad_token_id", None) or 0)
 
 
 def _layers(base: Any) -> list[Any]:
@@ -150,8 +141,21 @@ def _parts(layer: Any) -> _Parts:
     )  # fmt: skip
 
 
-def _largest_states(model: Any, layers: list[_Parts], probes: Any) -> dict[Any, Floats]:
-    """Return the largest magnitude of each channel that a product reads, over the probes."""
+def _head(model: Any, head: str) -> list[Any]:
+    """Return the products that make logits of a state."""
+    if head == "embed":
+        return []
+    if head == "tag":
+        return [model.classifier]
+    if model.config.model_type == "bert":
+        return [model.base_model.pooler.dense, model.classifier]
+    if model.config.model_type == "distilbert":
+        return [model.pre_classifier, model.classifier]
+    return [model.classifier.dense, model.classifier.out_proj]
+
+
+def _largest_states(model: Any, layers: list[_Parts], vocabulary: int) -> dict[Any, Floats]:
+    """Return the largest magnitude of each channel that a product reads, over some made-up rows."""
     peaks: dict[Any, Floats] = {}
 
     def see(part: Any, given: tuple[torch.Tensor, ...]) -> None:
@@ -162,7 +166,7 @@ def _largest_states(model: Any, layers: list[_Parts], probes: Any) -> dict[Any, 
     handles = [part.register_forward_pre_hook(see) for part in parts]
     try:
         with torch.inference_mode():
-            for ids, mask in probes:
+            for ids, mask in probes(vocabulary):
                 model(input_ids=torch.from_numpy(ids), attention_mask=torch.from_numpy(mask))
     finally:
         for handle in handles:
@@ -175,8 +179,10 @@ def _factors(parts: list[Any], states: Floats) -> Floats:
     return balance(states, weights)
 
 
-def _product(encoder: Encoder, part: Any, factors: Floats, outputs: Places = _ALL, inputs: Places = _ALL) -> _Product:
-    """Round a product's weights and lay them out: ``(panels, fours of inputs, 64 outputs, 4 inputs)``.
+def _product(
+    name: str, part: Any, factors: Floats, outputs: Places = _ALL, inputs: Places = _ALL
+) -> dict[str, npt.NDArray[Any]]:
+    """Round a product's weights and lay them out.
 
     Args:
         factors: By which each input's weights are multiplied, and its states divided.
@@ -187,31 +193,27 @@ def _product(encoder: Encoder, part: Any, factors: Floats, outputs: Places = _AL
     made, given = weight.shape
     group = next(size for size in range(_GROUP, 0, -PANEL) if given % size == 0)
     values, scales = rounded((weight * factors).reshape(made, given // group, group), axis=2)
-    panels = values.reshape(made // PANEL, PANEL, given // _FOUR, _FOUR).transpose(0, 2, 1, 3)
     scales = scales[:, :, 0]
-    sums = values.sum(axis=2, dtype=np.int32) * scales
-    bias = _array(part.bias)[outputs] if part.bias is not None else np.zeros(made, dtype=np.float32)
-    arrays = (scales.T, sums.T.astype(np.float32), bias, 1 / factors)
-    weights = _kept(encoder, panels, aligned=True)
-    return _Product(given, made, group, weights, *(_kept(encoder, array) for array in arrays))
+    return {
+        f"{name}.weights": values.reshape(made // PANEL, PANEL, given // _FOUR, _FOUR).transpose(0, 2, 1, 3),
+        f"{name}.scales": scales.T,
+        f"{name}.sums": (values.sum(axis=2, dtype=np.int32) * scales).T.astype(np.float32),
+        f"{name}.bias": _bias(part)[outputs],
+        f"{name}.ease": 1 / factors,
+    }
 
 
-def _norm(encoder: Encoder, part: Any) -> _Norm:
-    return _Norm(_kept(encoder, _array(part.weight)), _kept(encoder, _array(part.bias)), part.eps)
+def _norm(name: str, part: Any) -> dict[str, npt.NDArray[Any]]:
+    return {
+        f"{name}.weight": _array(part.weight),
+        f"{name}.bias": _array(part.bias),
+        f"{name}.epsilon": np.array(part.eps, dtype=np.float32),
+    }
+
+
+def _bias(part: Any) -> Floats:
+    return _array(part.bias) if part.bias is not None else np.zeros(part.out_features, dtype=np.float32)
 
 
 def _array(tensor: torch.Tensor) -> Floats:
     return np.asarray(tensor.detach().float().numpy())
-
-
-def _kept(encoder: Encoder, array: npt.NDArray[Any], aligned: bool = False) -> int:
-    """Keep an array as long as the encoder, and return where it lies; `aligned`: on a line of the caches."""
-    whole = np.ascontiguousarray(array)
-    if aligned and whole.ctypes.data % _LINE_BYTES:
-        room = np.empty(whole.nbytes + _LINE_BYTES, dtype=np.uint8)
-        start = -room.ctypes.data % _LINE_BYTES
-        lines = room[start : start + whole.nbytes].view(whole.dtype).reshape(whole.shape)
-        lines[...] = whole
-        whole = lines
-    encoder.kept.append(whole)
-    return int(whole.ctypes.data)

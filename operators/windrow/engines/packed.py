@@ -14,7 +14,9 @@ import torch
 from windrow.engines.base import Note
 from windrow.engines.families import FAMILIES, Family, row_sums
 from windrow.engines.lost import is_device_lost
-from windrow.engines.parity import PROBE_TOKENS, disagreement, probe_windows
+from windrow.engines.packing import places_in_rows
+from windrow.engines.parity import disagreement
+from windrow.engines.probing import PROBE_TOKENS, probe_windows
 from windrow.engines.varlen import register
 from windrow.models.windows import Windows
 
@@ -96,12 +98,7 @@ class Packed:
 
     def positions(self, ids: npt.NDArray[np.int32], bounds: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Return the position of each token in its row, as the family counts, shape ``(tokens,)``."""
-        lengths = np.diff(bounds)
-        if not self.family.skips_padding:
-            return np.arange(len(ids)) - np.repeat(bounds[:-1], lengths)
-        counts = ids != self.padding
-        seen = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts)])
-        return np.asarray((seen[1:] - np.repeat(seen[bounds[:-1]], lengths)) * counts + self.padding)
+        return places_in_rows(ids, bounds, self.padding if self.family.skips_padding else None)
 
     def _states(self, rows: PackedRows) -> torch.Tensor:
         """Return the encoder's states, shape ``(tokens, size)``; first tokens only, where its last layer is short."""

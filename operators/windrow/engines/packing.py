@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["CACHED_TOKENS", "at_most", "pack", "pack_tokens", "padding_share", "shared_budget", "stepped"]
+__all__ = [
+    "CACHED_TOKENS",
+    "at_most",
+    "pack",
+    "pack_tokens",
+    "padding_share",
+    "places_in_rows",
+    "shared_budget",
+    "stepped",
+]
 
 _STEPS = 16
 CACHED_TOKENS = 512
@@ -104,6 +114,30 @@ def at_most(micro_batches: Iterable[list[int]], rows: int) -> Iterator[list[int]
     """
     for batch in micro_batches:
         yield from (batch[start : start + rows] for start in range(0, len(batch), rows))
+
+
+def places_in_rows(
+    ids: npt.NDArray[Any], bounds: npt.NDArray[np.int64], padding: int | None = None
+) -> npt.NDArray[np.int64]:
+    """Return the position of each token in its row, shape ``(tokens,)``, where rows lie one after another.
+
+    Args:
+        ids: Token ids of all rows, shape ``(tokens,)``.
+        bounds: Where rows start, and where the last ends, shape ``(rows + 1,)``.
+        padding: If given, positions count the tokens that are not this one, from the number after it, and padding
+            stands at its own (fairseq's numbering).
+
+    >>> places_in_rows(np.array([7, 8, 9, 7]), np.array([0, 3, 4])).tolist()
+    [0, 1, 2, 0]
+    >>> places_in_rows(np.array([7, 1, 9, 7]), np.array([0, 3, 4]), padding=1).tolist()
+    [2, 1, 3, 2]
+    """
+    lengths = np.diff(bounds)
+    if padding is None:
+        return np.arange(len(ids)) - np.repeat(bounds[:-1], lengths)
+    counts = ids != padding
+    seen = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts)])
+    return np.asarray((seen[1:] - np.repeat(seen[bounds[:-1]], lengths)) * counts + padding)
 
 
 def padding_share(lengths: Sequence[int] | npt.NDArray[np.int64], token_budget: int) -> float:

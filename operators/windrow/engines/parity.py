@@ -1,34 +1,14 @@
-"""Probes that tell whether two ways of running a model give the same outputs."""
+"""Tells whether two ways of running a model give the same outputs."""
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 
-from windrow.models.windows import Windows
+__all__ = ["disagreement"]
 
-__all__ = ["PROBE_TOKENS", "disagreement", "probe_windows"]
-
-PROBE_TOKENS = 300
-"""Tokens of the longest probe: more than twice what ModernBERT's local attention sees to a side."""
-
-_LENGTHS = (7, PROBE_TOKENS, 2, 31, 64, 3, 19)
 _TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 _NEARER = 0.5
 """Outputs must be so many times nearer to the expected ones than those with all positions moved by one."""
-
-
-def probe_windows(vocabulary: int, most_tokens: int) -> Windows:
-    """Return made-up windows of different lengths, in no order; the same ones every time.
-
-    Args:
-        vocabulary: Token ids are below this.
-        most_tokens: No window is longer.
-    """
-    lengths = np.minimum(_LENGTHS, max(1, most_tokens))
-    made = np.random.default_rng(0).integers(min(5, vocabulary - 1), vocabulary, int(lengths.sum()), dtype=np.int32)
-    offsets = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)])
-    return Windows(made, offsets, np.arange(len(lengths), dtype=np.int32), np.zeros(len(lengths), dtype=np.bool_))
 
 
 def disagreement(

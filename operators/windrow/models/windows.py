@@ -47,6 +47,18 @@ class Windows:
         """Return the token ids of one window."""
         return self.ids[self.offsets[index] : self.offsets[index + 1]]
 
+    def only(self, windows: Sequence[int] | npt.NDArray[np.int64]) -> Windows:
+        """Return some of the windows, in this order; they stay those of their texts.
+
+        >>> ragged([[5, 6], [7], [8, 9]], [0, 0, 1], np.zeros(2, dtype=np.bool_)).only([2, 1]).ids.tolist()
+        [8, 9, 7]
+        """
+        lengths = self.lengths[windows]
+        offsets = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)])
+        tokens = np.arange(offsets[-1]) + np.repeat(self.offsets[:-1][windows] - offsets[:-1], lengths)
+        types = None if self.types is None else self.types[tokens]
+        return Windows(self.ids[tokens], offsets, self.rows[windows], self.truncated, types)
+
 
 @dataclass(frozen=True, slots=True)
 class Spans:

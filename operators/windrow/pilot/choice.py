@@ -84,7 +84,7 @@ def choose(ask: Ask, sample: Callable[[int], list[str]], texts: int, size_bytes:
     """
     job = ask.job
     head = "decode" if ask.task.head == "generate" and not ask.model.is_seq2seq else ask.task.head
-    ready = partial(is_ready, EnginePlan("openvino", ask.task.head, ask.device, "fp32", ask.task.labels), ask.model)
+    ready = partial(is_ready, EnginePlan("auto", ask.task.head, ask.device, "fp32", ask.task.labels), ask.model)
     options = candidates(head, ask.device, job.engine, job.precision, texts, ask.model.config, ready)
     if len(options) == 1:
         return Choice(options[0].engine, options[0].precision, "nothing else fits the job")

@@ -66,12 +66,13 @@ runs_here = pytest.mark.skipif(LACK is not None and not IS_EMULATED, reason=LACK
 
 
 @pytest.fixture(scope="module", autouse=True)
-def emulated():
+def emulated(tmp_path_factory):
     """Where the processor lacks AVX-512, the kernels are compiled for AVX2, its instructions one by one by SIMDe."""
     with pytest.MonkeyPatch.context() as patch:
         if IS_EMULATED:
             patch.setattr(native_library, "NEEDED", ("avx2", "fma"))
             patch.setattr(native_library, "_FLAGS", EMULATING)
+            patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp().parent / "kernels"))
             native_library.lacking.cache_clear()
         yield
     native_library.lacking.cache_clear()

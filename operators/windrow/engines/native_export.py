@@ -32,3 +32,4 @@ def _write(encoder: Any, example: tuple[Any, Any], folder: Path) -> None:  # noq
         save_file(rounded_model(encoder.model, encoder.head), folder / _FILE)
     except SafetensorError as error:
         raise OSError(str(error)) from None  # nothing else is wrong with arrays of our own
+    (folder / _FILE).chmod(folder.stat().st_mode & 0o666)  # safetensors writes files for their owner alone

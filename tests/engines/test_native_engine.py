@@ -57,26 +57,34 @@ FIELDS = {
 }  # fmt: skip
 LACK = native_library.lacking()
 EMULATED = Path(__file__).with_name("emulated")
-EMULATING = (
-    "-O1", "-fno-math-errno", "-mavx2", "-mfma", "-I", str(EMULATED), "-shared", "-fPIC", "-w", "-Wno-psabi",
-    f"-DEMULATED_BY={zlib.crc32((EMULATED / 'immintrin.h').read_bytes())}",
-)  # fmt: skip
-IS_EMULATED = LACK is not None and {"avx2", "fma"} <= cpu_flags() and Path("/usr/include/simde").is_dir()
-runs_here = pytest.mark.skipif(LACK is not None and not IS_EMULATED, reason=LACK.reason if LACK else "")
+HEADER = zlib.crc32(EMULATED.joinpath("immintrin.h").read_bytes())
+EMULATING = ("-O1", "-mavx2", "-mfma", "-I", str(EMULATED), "-Wno-psabi", f"-DEMULATED_BY={HEADER}")
+AVX512, AVX2 = native_library.VARIANTS
+HERE = {kind.name: replace(kind, unneeded="") for kind in native_library.VARIANTS if {*kind.needed} <= cpu_flags()}
+"""The kernels that this machine can run. Without AVX-512, its instructions are carried out one by one, by SIMDe."""
+if "avx512" not in HERE and "avx2" in HERE and Path("/usr/include/simde").is_dir():
+    HERE["avx512"] = replace(AVX512, needed=AVX2.needed, options=EMULATING)
+runs_here = pytest.mark.skipif(LACK is not None, reason=LACK.reason if LACK else "")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def emulated(tmp_path_factory):
-    """Where the processor lacks AVX-512, the kernels are compiled for AVX2, its instructions one by one by SIMDe."""
+@pytest.fixture(scope="module", autouse=True, params=["avx512", "avx2"])
+def kernels(request, tmp_path_factory):
+    """All tests are run with each of the kernels."""
+    if request.param not in HERE and LACK is None:
+        pytest.skip(f"neither {request.param} nor SIMDe is here")
     with pytest.MonkeyPatch.context() as patch:
-        if IS_EMULATED:
-            patch.setattr(native_library, "NEEDED", ("avx2", "fma"))
-            patch.setattr(native_library, "_FLAGS", EMULATING)
-            patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp().parent / "kernels"))
-            native_library.lacking.cache_clear()
-        yield
-    native_library.lacking.cache_clear()
-    native_library.library.cache_clear()
+        if request.param in HERE:
+            patch.setattr(native_library, "VARIANTS", (HERE[request.param],))
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp().parent / "kernels"))
+        forget()
+        yield request.param
+    forget()
+
+
+def forget():
+    """Let what is known of processor, compiler and kernels be found anew."""
+    for known in (native_library.library, native_library.lacking, native_library.variant):
+        known.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -102,11 +110,21 @@ def both(model, head, *given):
 
 
 def near(found, expected):
-    """Hold numbers against those in fp32: about as near as eight bits are, and nearer than other rows' numbers."""
+    """Hold numbers against those in fp32: about as near as eight bits are, or seven, and nearer than other rows'."""
     error, spread = np.abs(found - expected).mean(), np.abs(np.roll(expected, 1, axis=0) - expected).mean()
     assert found.dtype == np.float32
-    assert 0 < error < 0.08 * spread
-    assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.998
+    assert 0 < error < 0.08 * spread * coarser()
+    assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 1 - 0.002 * coarser() ** 2
+
+
+def coarser():
+    """Return by how much steps are wider than those of eight bits."""
+    return 127 / native_library.variant().largest
+
+
+def arrays_of(model, head):
+    """Return what the kernels take of a model of Transformers."""
+    return native_weights.rounded_model(model, head, native_library.variant().largest)
 
 
 @runs_here
@@ -243,7 +261,7 @@ def test_a_rows_states_have_the_same_bits_in_any_company(models):
 @runs_here
 def test_the_last_layer_is_run_for_first_tokens_alone_and_says_the_same(models):
     model = open_engine(plan_for("torch", precision="fp32"), models("bert")).model
-    arrays = native_weights.rounded_model(model, "classify")
+    arrays = arrays_of(model, "classify")
     short, whole = (NativeEncoder(arrays, "bert", first_only) for first_only in (True, False))
     windows = probe_windows(short.vocabulary, 300)
     rows = list(range(len(windows.rows)))
@@ -259,20 +277,20 @@ def test_queries_of_zeros_attend_to_all_tokens_of_their_row_and_to_no_others(mod
     for layer in model.encoder.layer:
         for part in layer.attention.self.query.parameters():
             part.data.zero_()
-    encoder = NativeEncoder(native_weights.rounded_model(model, "embed"), "bert", first_only=False)
+    encoder = NativeEncoder(arrays_of(model, "embed"), "bert", first_only=False)
     windows = probe_windows(encoder.vocabulary, 300)
     for row in range(len(windows.rows)):
         with torch.inference_mode():
             exact = model(torch.from_numpy(windows.window(row))[None].long()).last_hidden_state[0].numpy()
         found = encoder.states(encoder.packed(windows, [row]))
-        assert np.abs(found - exact).mean() < 0.03 * np.abs(exact).mean()
+        assert np.abs(found - exact).mean() < 0.03 * coarser() * np.abs(exact).mean()
 
 
 @runs_here
 @pytest.mark.parametrize("lengths", [[1], [1, 1, 1], [12], [13, 11], [64, 65], [96, 1], [511, 3, 2]])
 def test_nothing_is_written_beyond_what_was_asked_for(models, lengths):
     model = open_engine(plan_for("torch", precision="fp32"), models("bert")).model
-    made = NativeEncoder(native_weights.rounded_model(model, "classify"), "bert", first_only=False)
+    made = NativeEncoder(arrays_of(model, "classify"), "bert", first_only=False)
     bounds = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     ids = np.arange(bounds[-1], dtype=np.int64) % made.vocabulary
     positions = np.concatenate([np.arange(length, dtype=np.int64) for length in lengths])
@@ -399,11 +417,9 @@ def fresh(monkeypatch, tmp_path):
     """No kernels are there yet, and nothing is remembered."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("CC", raising=False)
-    for known in (native_library.library, native_library.lacking):
-        known.cache_clear()
+    forget()
     yield tmp_path / "cache" / "windrow"
-    for known in (native_library.library, native_library.lacking):
-        known.cache_clear()
+    forget()
 
 
 @runs_here
@@ -455,14 +471,16 @@ def test_a_folder_that_cannot_be_written_is_named(fresh):
 @runs_here
 def test_a_broken_file_is_named(fresh):
     fresh.mkdir(parents=True)
-    native_library._places()[-1].write_bytes(b"no library")
+    native_library._places(native_library.variant())[-1].write_bytes(b"no library")
     with pytest.raises(ExportError, match=r"cannot be loaded: .*\n.*delete"):
         native_library.library()
 
 
 def test_other_processors_are_told(monkeypatch, fresh):
-    monkeypatch.setattr(native_library, "cpu_flags", lambda: frozenset({"avx2"}))
-    assert "AVX-512 VNNI" in native_library.lacking().reason
+    monkeypatch.setattr(native_library, "cpu_flags", lambda: frozenset({"sse4_2"}))
+    assert "AVX2 or AVX-512 VNNI" in native_library.lacking().reason
+    with pytest.raises(ExportError, match="do not run on this processor"):
+        native_library.library()
     assert Candidate("native", "int8") not in candidates("classify", "cpu", "auto", "auto", 10**6, SIZES)
 
 
@@ -523,7 +541,7 @@ def test_a_second_run_imports_neither_pytorch_nor_transformers(home, tmp_path, m
     (tmp_path / "x.csv").write_text("id,body\n0,good film\n1,bad\n2,phone\n")
     script = (
         "import json, sys; from windrow import Job, run; from windrow.engines import native_engine, native_library; "
-        f"native_library.NEEDED, native_library._FLAGS = {(native_library.NEEDED, native_library._FLAGS)!r}; "
+        f"from windrow.engines.native_library import Variant; native_library.VARIANTS = {native_library.VARIANTS!r}; "
         "native_engine._moved_leads = lambda *_: 1e9; receipt = run(Job(**json.loads(sys.argv[1]))); "
         "print(receipt.engine, receipt.texts_scored, *sorted({'torch', 'transformers'} & set(sys.modules)))"
     )
@@ -557,9 +575,10 @@ def test_a_job_in_int8_runs_in_it_and_runs_again_for_nothing(home, tmp_path, mod
 
 @runs_here
 def test_an_image_has_it_beside_the_source_and_needs_no_compiler(fresh, tmp_path, monkeypatch):
-    source = tmp_path / "encoder.c"
-    source.write_bytes(native_library.SOURCE.read_bytes())
-    monkeypatch.setattr(native_library, "SOURCE", source)
+    sources = tuple(tmp_path / file.name for file in native_library.SOURCES)
+    for copy, source in zip(sources, native_library.SOURCES, strict=True):
+        copy.write_bytes(source.read_bytes())
+    monkeypatch.setattr(native_library, "SOURCES", sources)
     native_library.build_beside_source()
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr(native_library, "find_spec", lambda _: None)

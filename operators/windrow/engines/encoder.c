@@ -8,7 +8,14 @@
  *
  * Sources: vpdpbusd, Intel Intrinsics Guide; attention's rounding after Zhang et al. 2025, "SageAttention".
  */
+#if VECTOR_BITS == 256
+#include "avx2.h"
+#else
 #include <immintrin.h>
+#define MOST 127  /* of a signed byte that is multiplied */
+#define ABREAST 8 /* vectors of floats, or pairs of them, whose sums stay in registers together */
+#define PAIRS 8
+#endif
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -61,6 +68,7 @@ typedef struct {
  * and vectors are constants. The sums start from start(vector), stay in registers (arrays would not), and go to
  * finish(row, outputs 0 to 15, 16 to 31, 32 to 47, 48 to 63). 6 rows of 64 outputs need 10 loads for 24 products; 12 of
  * 32 would need 14, and took a tenth longer. */
+#ifndef DOTS
 // clang-format off
 #define DOTS(rows, vectors, x, stride, weights, depth, start, finish)                                                  \
     do {                                                                                                               \
@@ -99,6 +107,7 @@ typedef struct {
     }
 #define FINISH(r, finish)                                                                                              \
     if (r < rows_) finish(r, a##r, b##r, c##r, d##r);
+#endif
 #define NOTHING(v) _mm512_setzero_si512()
 
 INLINE __m512i broadcast(const uint8_t* four) {
@@ -184,8 +193,15 @@ INLINE __m512i signed_bytes(__m512 a, __m512 b, __m512 c, __m512 d) {
 
 /* The same bytes, row after row. */
 INLINE __m512i by_row(__m512i bytes) {
+#if VECTOR_BITS == 256
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    const __m256i x = _mm256_permutevar8x32_epi32(bytes.a, order), y = _mm256_permutevar8x32_epi32(bytes.b, order);
+    const __m256i even = _mm256_unpacklo_epi64(x, y), odd = _mm256_unpackhi_epi64(x, y);
+    return (__m512i){_mm256_permute2x128_si256(even, odd, 0x20), _mm256_permute2x128_si256(even, odd, 0x31)};
+#else
     const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     return _mm512_permutexvar_epi32(order, bytes);
+#endif
 }
 
 /* The least and the largest of some numbers, or zero. */
@@ -239,12 +255,13 @@ INLINE Scale to_bytes(const float* x, const float* ease, int count, Range of, ui
     return (Scale){span / 255, -zero * (span / 255)};
 }
 
-/* Of four rows a, b, c, d: what one step is worth, and steps per unit, as a b c d four times over. */
+/* Of four rows a, b, c, d, whose largest numbers become `largest` steps: what one step is worth, and steps per unit, as
+ * a b c d four times over. */
 typedef struct {
     __m512 worth, steps;
 } Four;
 
-INLINE Four steps_of_four(const float* const x[4], int size) {
+INLINE Four steps_of_four(const float* const x[4], int size, float largest) {
     __m512 m[4];
 #pragma GCC unroll 4
     for (int k = 0; k < 4; k++) {
@@ -258,8 +275,8 @@ INLINE Four steps_of_four(const float* const x[4], int size) {
     most = _mm512_max_ps(most, _mm512_shuffle_f32x4(most, most, 0x4E));
     most = _mm512_max_ps(most, _mm512_shuffle_f32x4(most, most, 0xB1));
     const __mmask16 some = _mm512_cmp_ps_mask(most, _mm512_setzero_ps(), _CMP_GT_OQ);
-    return (Four){_mm512_mul_ps(most, _mm512_set1_ps(1.0f / 127)),
-                  _mm512_maskz_div_ps(some, _mm512_set1_ps(127), most)};
+    return (Four){_mm512_mul_ps(most, _mm512_set1_ps(1 / largest)),
+                  _mm512_maskz_div_ps(some, _mm512_set1_ps(largest), most)};
 }
 
 #define IN_STEPS(k) _mm512_mul_ps(_mm512_loadu_ps(x[k] + d), _mm512_permute_ps(f.steps, 0x55 * k))
@@ -337,11 +354,6 @@ static void add_normalise_and_round(int rows, int size, float* states, const flo
     }
 }
 
-/* 32415 times 2 to the power of -i / 32 */
-static const int16_t POWERS[32] __attribute__((aligned(64))) = {
-    32415, 31720, 31041, 30376, 29725, 29088, 28464, 27855, 27258, 26674, 26102, 25543, 24995, 24460, 23936, 23423,
-    22921, 22430, 21949, 21479, 21019, 20568, 20127, 19696, 19274, 18861, 18457, 18061, 17674, 17296, 16925, 16562};
-
 /* What 64 neighbouring shares are rounded up by, in 1/128: each by another part (ordered dither). Were all rounded to
  * the nearest, many small ones would all become nothing, and states would be off twice as much for it. */
 static const uint16_t DITHER[64] __attribute__((aligned(64))) = {
@@ -349,12 +361,47 @@ static const uint16_t DITHER[64] __attribute__((aligned(64))) = {
     76, 27,  106, 57,  8,  87, 39,  118, 69,  20, 99, 50,  1,  80, 31,  111, 62,  13, 92, 43, 122, 73,
     24, 103, 54,  6,   85, 36, 115, 66,  17,  96, 47, 126, 78, 29, 108, 59,  10,  89, 40, 119};
 
+#if VECTOR_BITS != 256
+/* 32415 times 2 to the power of -i / 32 */
+static const int16_t POWERS[32] __attribute__((aligned(64))) = {
+    32415, 31720, 31041, 30376, 29725, 29088, 28464, 27855, 27258, 26674, 26102, 25543, 24995, 24460, 23936, 23423,
+    22921, 22430, 21949, 21479, 21019, 20568, 20127, 19696, 19274, 18861, 18457, 18061, 17674, 17296, 16925, 16562};
+
 /* 253 times 2 to the power of -x / 32 in words, rounded by `dither`; what is far below, or no number, gives zero. */
 INLINE __m512i powers_of_two(__m512i x, const uint16_t* dither) {
     const __m512i part = _mm512_permutexvar_epi16(x, _mm512_load_si512(POWERS));
     const __m512i whole = _mm512_srlv_epi16(part, _mm512_srli_epi16(x, 5));
     return _mm512_srli_epi16(_mm512_add_epi16(whole, _mm512_load_si512(dither)), 7);
 }
+
+/* Shares of 64 tokens: 253 times 2 to the power of what a score, times `by`, lacks of `from`, in 1 / 32. */
+INLINE __m512i shares_of(const float* scores, __m512 by, __m512 from) {
+    __m512i x[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++)
+        x[i] = _mm512_cvtps_epi32(_mm512_fnmadd_ps(_mm512_loadu_ps(scores + 16 * i), by, from));
+    return _mm512_packus_epi16(powers_of_two(_mm512_packs_epi32(x[0], x[1]), DITHER),
+                               powers_of_two(_mm512_packs_epi32(x[2], x[3]), DITHER + 32));
+}
+#else
+/* The same without shifts of 16 bits that differ: in fp32, off by 1e-4 of its value before it is rounded. */
+INLINE __m512i shares_of(const float* scores, __m512 by, __m512 from) {
+    __m512i x[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        const __m512 lack = _mm512_fnmadd_ps(_mm512_loadu_ps(scores + 16 * i), by, from);
+        /* what is no number, or far below, gives zero */
+        const __m512 y = _mm512_mul_ps(_mm512_min_ps(lack, _mm512_set1_ps(640)), _mm512_set1_ps(-1.0f / 32));
+        const __m512 f = _mm512_reduce_ps(y, 0);
+        __m512 p = _mm512_fmadd_ps(f, _mm512_set1_ps(5.517166e-2f * 253), _mm512_set1_ps(2.4261112e-1f * 253));
+        p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(6.9326099e-1f * 253));
+        p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(9.9992807e-1f * 253));
+        const __m512 raised = _mm512_add_ps(_mm512_scalef_ps(p, _mm512_sub_ps(y, f)), dither_of(DITHER + 16 * i));
+        x[i] = whole_part(raised);
+    }
+    return _mm512_packus_epi16(_mm512_packs_epi32(x[0], x[1]), _mm512_packs_epi32(x[2], x[3]));
+}
+#endif
 
 /* What attention needs of one head; `room` is the longest row's tokens, rounded up to SHARED. */
 typedef struct {
@@ -374,7 +421,7 @@ static void pack_keys(const Head* h, const float* key, ptrdiff_t stride, int tok
     for (int t = 0; t < tokens; t += 4) {
         const float* x[4];
         for (int k = 0; k < 4; k++) x[k] = key + (t + k < tokens ? t + k : tokens - 1) * stride;
-        const Four f = steps_of_four(x, size);
+        const Four f = steps_of_four(x, size, MOST);
         int8_t* to = h->keys + (ptrdiff_t)(t / PANEL) * size * PANEL + t % PANEL * 4;
         __m512i sums = _mm512_setzero_si512();
         for (int d = 0; d < size; d += 16) {
@@ -400,7 +447,7 @@ static void round_queries(const Head* h, const float* query, ptrdiff_t stride, i
     for (int t = 0; t < tokens; t += 4) {
         const float* x[4];
         for (int k = 0; k < 4; k++) x[k] = query + (t + k < tokens ? t + k : tokens - 1) * stride;
-        const Four f = steps_of_four(x, size);
+        const Four f = steps_of_four(x, size, 127);
         uint8_t* to = h->asked + (ptrdiff_t)t * size;
         for (int d = 0; d < size; d += 16) {
             const __m512i whole = signed_bytes(IN_STEPS(0), IN_STEPS(1), IN_STEPS(2), IN_STEPS(3));
@@ -421,8 +468,8 @@ static void pack_values(const Head* h, const float* value, ptrdiff_t stride, int
         for (int t = 0; t < tokens; t++)
             most = _mm512_max_ps(most, _mm512_abs_ps(_mm512_loadu_ps(value + t * stride + d)));
         const __mmask16 some = _mm512_cmp_ps_mask(most, _mm512_setzero_ps(), _CMP_GT_OQ);
-        const __m512 steps = _mm512_maskz_div_ps(some, _mm512_set1_ps(127), most);
-        _mm512_storeu_ps(h->value_steps + d, _mm512_mul_ps(most, _mm512_set1_ps(1.0f / 127)));
+        const __m512 steps = _mm512_maskz_div_ps(some, _mm512_set1_ps(MOST), most);
+        _mm512_storeu_ps(h->value_steps + d, _mm512_mul_ps(most, _mm512_set1_ps(1.0f / MOST)));
         int8_t* to = h->values + (ptrdiff_t)(d / wide) * room * wide + d % wide * 4;
         for (int t = 0; t < room; t += 4) {
             __m512i four = _mm512_setzero_si512();
@@ -502,12 +549,7 @@ static void attend(int rows, const Head* h, const uint8_t* asked, const float* a
         const __m512 by = _mm512_set1_ps(worth[r]), from = _mm512_set1_ps(top[r]);
         __m512i sum = _mm512_setzero_si512();
         for (int n = 0; n < room; n += SHARED) {
-            __m512i x[4];
-#pragma GCC unroll 4
-            for (int i = 0; i < 4; i++)
-                x[i] = _mm512_cvtps_epi32(_mm512_fnmadd_ps(_mm512_loadu_ps(scores + n + 16 * i), by, from));
-            const __m512i packed = _mm512_packus_epi16(powers_of_two(_mm512_packs_epi32(x[0], x[1]), DITHER),
-                                                       powers_of_two(_mm512_packs_epi32(x[2], x[3]), DITHER + 32));
+            const __m512i packed = shares_of(scores + n, by, from);
             sum = _mm512_dpbusd_epi32(sum, packed, _mm512_set1_epi8(1));
             _mm512_storeu_si512(h->shares + r * room + n, packed);
         }
@@ -644,21 +686,21 @@ static void want(const Encoder* e, int hidden, int size, int head, const float* 
 /* The shares of a row's tokens, for all lanes at once; returns one through their sums. */
 static __m512 share_out(const float* states, int tokens, int hidden, const float* wanted, float scale, float* parts) {
     __m512 most = _mm512_set1_ps(-3e38f), sum = _mm512_setzero_ps();
-    for (int t = 0; t < tokens; t += 8) {
-        const float* x[8];
-        __m512 a[8];
+    for (int t = 0; t < tokens; t += ABREAST) {
+        const float* x[ABREAST];
+        __m512 a[ABREAST];
 #pragma GCC unroll 8
-        for (int k = 0; k < 8; k++) {
+        for (int k = 0; k < ABREAST; k++) {
             x[k] = states + (ptrdiff_t)(t + k < tokens ? t + k : tokens - 1) * hidden;
             a[k] = _mm512_setzero_ps();
         }
         for (int i = 0; i < hidden; i++) {
             const __m512 w = _mm512_loadu_ps(wanted + i * LANES);
 #pragma GCC unroll 8
-            for (int k = 0; k < 8; k++) a[k] = _mm512_fmadd_ps(_mm512_set1_ps(x[k][i]), w, a[k]);
+            for (int k = 0; k < ABREAST; k++) a[k] = _mm512_fmadd_ps(_mm512_set1_ps(x[k][i]), w, a[k]);
         }
 #pragma GCC unroll 8
-        for (int k = 0; k < 8; k++) {
+        for (int k = 0; k < ABREAST; k++) {
             a[k] = _mm512_mul_ps(a[k], _mm512_set1_ps(scale));
             most = _mm512_max_ps(most, a[k]);
             _mm512_storeu_ps(parts + (t + k) * LANES, a[k]);
@@ -677,23 +719,23 @@ static void mix_states(const float* states, int tokens, int hidden, int lanes, c
                        float* seen) {
     float each[LANES];
     _mm512_storeu_ps(each, through);
-    for (int h = 0; h < lanes; h += 8)
+    for (int h = 0; h < lanes; h += PAIRS)
         for (int i = 0; i < hidden; i += 32) {
-            __m512 low[8], high[8];
+            __m512 low[PAIRS], high[PAIRS];
 #pragma GCC unroll 8
-            for (int k = 0; k < 8; k++) low[k] = high[k] = _mm512_setzero_ps();
+            for (int k = 0; k < PAIRS; k++) low[k] = high[k] = _mm512_setzero_ps();
             for (int t = 0; t < tokens; t++) {
                 const __m512 x0 = _mm512_loadu_ps(states + (ptrdiff_t)t * hidden + i);
                 const __m512 x1 = _mm512_loadu_ps(states + (ptrdiff_t)t * hidden + i + 16);
 #pragma GCC unroll 8
-                for (int k = 0; k < 8; k++) {
+                for (int k = 0; k < PAIRS; k++) {
                     const __m512 part = _mm512_set1_ps(parts[t * LANES + h + k]);
                     low[k] = _mm512_fmadd_ps(part, x0, low[k]);
                     high[k] = _mm512_fmadd_ps(part, x1, high[k]);
                 }
             }
 #pragma GCC unroll 8
-            for (int k = 0; k < 8; k++) {
+            for (int k = 0; k < PAIRS; k++) {
                 const __m512 one = _mm512_set1_ps(each[h + k]);
                 _mm512_storeu_ps(seen + (h + k) * hidden + i, _mm512_mul_ps(low[k], one));
                 _mm512_storeu_ps(seen + (h + k) * hidden + i + 16, _mm512_mul_ps(high[k], one));

@@ -1,4 +1,4 @@
-"""The compiled half of engine ``native``: one C file, made once by the C compiler that is there, and kept.
+"""The compiled half of engine ``native``: C, made once by the C compiler that is there, and kept.
 
 No wheel carries it, so that Windrow stays pure Python. Where there is no compiler, or the processor lacks the
 instructions, the engine is not offered and others run in its place.
@@ -23,14 +23,10 @@ from pathlib import Path
 from windrow.engines.device import cpu_flags
 from windrow.errors import ExportError
 
-__all__ = ["Lack", "build", "build_beside_source", "library", "lacking"]
+__all__ = ["SOURCES", "VARIANTS", "Lack", "Variant", "build", "build_beside_source", "lacking", "library", "variant"]
 
-SOURCE = Path(__file__).with_name("encoder.c")
-NEEDED = ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni", "fma")
-_FLAGS = (
-    "-O3", "-fno-math-errno", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vnni", "-mfma",
-    "-shared", "-fPIC", "-w",
-)  # fmt: skip
+SOURCES = (Path(__file__).with_name("encoder.c"), Path(__file__).with_name("avx2.h"))
+_FLAGS = ("-O3", "-fno-math-errno", "-shared", "-fPIC", "-w")
 _COMPILERS = ("cc", "gcc", "clang")
 _LONGEST_S = 300
 _FIX = "install a C compiler (`apt-get install gcc libc6-dev`, or `pip install 'windrow[native]'`), or leave engine out"
@@ -44,13 +40,53 @@ class Lack:
     fix: str
 
 
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """The kernels for one kind of processor.
+
+    Attributes:
+        name: Of its instructions.
+        needed: Flags of the processor, as Linux writes them.
+        unneeded: A flag of processors for which it is not worth its while.
+        options: Of the compiler.
+        largest: The largest weight in its steps: what the processor multiplies without overflow.
+    """
+
+    name: str
+    needed: tuple[str, ...]
+    unneeded: str
+    options: tuple[str, ...]
+    largest: int
+
+
+VARIANTS = (
+    Variant(
+        "avx512",
+        ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni", "fma"),
+        "",
+        ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vnni", "-mfma"),
+        127,
+    ),
+    Variant("avx2", ("avx2", "fma"), "avx512f", ("-mavx2", "-mfma", "-DVECTOR_BITS=256"), 63),
+)
+"""The best first. AVX-512 without VNNI multiplies fp32 as fast as AVX2 multiplies bytes."""
+
+
+@cache
+def variant() -> Variant | None:
+    """Return the best kernels that this processor runs, if any."""
+    flags = cpu_flags()
+    if platform.system() != "Linux" or platform.machine() != "x86_64":
+        return None
+    return next((one for one in VARIANTS if {*one.needed} <= flags and one.unneeded not in flags), None)
+
+
 @cache
 def lacking() -> Lack | None:
     """Return why this machine cannot run the engine and what to do; None if it can."""
-    missing = [flag for flag in NEEDED if flag not in cpu_flags()]
-    if platform.system() != "Linux" or platform.machine() != "x86_64" or missing:
-        return Lack("its kernels are for x86-64 processors with AVX-512 VNNI, on Linux", "leave engine out")
-    if not any(file.exists() for file in _places()) and not _compiler():
+    if not (found := variant()):
+        return Lack("its kernels are for x86-64 processors with AVX2 or AVX-512 VNNI, on Linux", "leave engine out")
+    if not any(file.exists() for file in _places(found)) and not _compiler():
         return Lack("no C compiler is here to make its kernels", _FIX)
     return None
 
@@ -62,7 +98,9 @@ def library() -> ctypes.CDLL:
     Raises:
         ExportError: They cannot be compiled, kept or loaded.
     """
-    file = next((place for place in _places() if place.exists()), None) or build(_places()[-1])
+    if not (found := variant()):
+        raise ExportError("The kernels of engine 'native' do not run on this processor.", "leave engine out.")
+    file = next((place for place in _places(found) if place.exists()), None) or build(found, _places(found)[-1])
     try:
         loaded = ctypes.CDLL(str(file))
     except OSError as error:
@@ -75,8 +113,8 @@ def library() -> ctypes.CDLL:
     return loaded
 
 
-def build(file: Path) -> Path:
-    """Compile the kernels into `file` and return it; of two at once, one stays.
+def build(kind: Variant, file: Path) -> Path:
+    """Compile kernels into `file` and return it; of two at once, one stays.
 
     Raises:
         ExportError: There is no compiler, it fails, or the file cannot be written.
@@ -89,7 +127,7 @@ def build(file: Path) -> Path:
         with tempfile.TemporaryDirectory(dir=file.parent, prefix="making-") as folder:
             made = Path(folder) / file.name
             told = subprocess.run(
-                [*compiler, *_FLAGS, "-o", str(made), str(SOURCE), "-lm"],
+                [*compiler, *_FLAGS, *kind.options, "-o", str(made), str(SOURCES[0]), "-lm"],
                 capture_output=True,
                 text=True,
                 timeout=_LONGEST_S,
@@ -111,17 +149,18 @@ def build(file: Path) -> Path:
 
 
 def build_beside_source() -> None:
-    """Compile the kernels into the package, for an image that has no compiler later; other processors need none."""
+    """Compile all kernels into the package, for an image that has no compiler later; other processors need none."""
     if platform.machine() == "x86_64":
-        build(_places()[0])
+        for kind in VARIANTS:
+            build(kind, _places(kind)[0])
 
 
-def _places() -> list[Path]:
-    """Return where the kernels may lie: beside the source, as in our images, or in the user's cache."""
-    facts = (SOURCE.read_bytes(), " ".join(_FLAGS).encode())
-    name = f"encoder-{hashlib.sha256(b' '.join(facts)).hexdigest()[:16]}.so"
+def _places(kind: Variant) -> list[Path]:
+    """Return where kernels may lie: beside the source, as in our images, or in the user's cache."""
+    facts = (*(source.read_bytes() for source in SOURCES), " ".join((*_FLAGS, *kind.options)).encode())
+    name = f"encoder-{kind.name}-{hashlib.sha256(b' '.join(facts)).hexdigest()[:16]}.so"
     cached = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute()
-    return [SOURCE.with_name(name), cached / "windrow" / name]
+    return [SOURCES[0].with_name(name), cached / "windrow" / name]
 
 
 def _compiler() -> list[str]:

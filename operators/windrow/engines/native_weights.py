@@ -45,12 +45,13 @@ class _Parts:
     put_out: Any
 
 
-def rounded_model(model: Any, head: str) -> dict[str, npt.NDArray[Any]]:
+def rounded_model(model: Any, head: str, largest: int) -> dict[str, npt.NDArray[Any]]:
     """Return an encoder with its products rounded, and its head, as `NativeEncoder` takes them.
 
     Args:
         model: In fp32, of one of `windrow.engines.native_fit.KINDS`.
         head: As in `EnginePlan`.
+        largest: As in `windrow.engines.native_library.Variant`.
 
     Returns:
         Arrays by name: int8 ``weights`` of each layer's products, shape ``(panels, fours of inputs, 64 outputs, 4
@@ -79,11 +80,11 @@ def rounded_model(model: Any, head: str) -> dict[str, npt.NDArray[Any]]:
         asking = [parts.query, parts.key, parts.value]
         eased = _factors(asking, peaks[parts.query])
         for name, part in zip(("query", "key", "value"), asking, strict=True):
-            made |= _product(f"layers.{place}.{name}", part, eased)
+            made |= _product(f"layers.{place}.{name}", part, eased, largest)
         sizes = peaks[parts.outer].argsort(kind="stable")
         for name, outputs, inputs in (("mixed", _ALL, _ALL), ("inner", sizes, _ALL), ("outer", _ALL, sizes)):
             part = getattr(parts, name)
-            made |= _product(f"layers.{place}.{name}", part, _factors([part], peaks[part]), outputs, inputs)
+            made |= _product(f"layers.{place}.{name}", part, _factors([part], peaks[part]), largest, outputs, inputs)
         made |= _norm(f"layers.{place}.attended", parts.attended) | _norm(f"layers.{place}.put_out", parts.put_out)
     made["answers"] = _answers(model, head)
     made["chooses_one"] = np.array(head == "classify" and _chooses_one(model.config))
@@ -180,19 +181,20 @@ def _factors(parts: list[Any], states: Floats) -> Floats:
 
 
 def _product(
-    name: str, part: Any, factors: Floats, outputs: Places = _ALL, inputs: Places = _ALL
+    name: str, part: Any, factors: Floats, largest: int, outputs: Places = _ALL, inputs: Places = _ALL
 ) -> dict[str, npt.NDArray[Any]]:
     """Round a product's weights and lay them out.
 
     Args:
         factors: By which each input's weights are multiplied, and its states divided.
+        largest: Of the rounded weights.
         outputs: In which order.
         inputs: In which order.
     """
     weight, factors = _array(part.weight)[outputs][:, inputs], factors[inputs]
     made, given = weight.shape
     group = next(size for size in range(_GROUP, 0, -PANEL) if given % size == 0)
-    values, scales = rounded((weight * factors).reshape(made, given // group, group), axis=2)
+    values, scales = rounded((weight * factors).reshape(made, given // group, group), axis=2, largest=largest)
     scales = scales[:, :, 0]
     return {
         f"{name}.weights": values.reshape(made // PANEL, PANEL, given // _FOUR, _FOUR).transpose(0, 2, 1, 3),

@@ -18,14 +18,16 @@ _LARGEST_GROUP = 384
 _LEAST = 1e-5
 
 
-def rounded(weight: npt.NDArray[np.float32], axis: int) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
-    """Return int8 weights and the scale of each output channel; `axis` is the one that is summed over.
+def rounded(
+    weight: npt.NDArray[np.float32], axis: int, largest: int = 127
+) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
+    """Return int8 weights of at most `largest` and the scale of each output channel; `axis` is summed over.
 
     >>> values, scale = rounded(np.array([[1.27, -0.5], [0.0, 0.0]], dtype=np.float32), axis=1)
     >>> values.tolist(), [f"{s:.2f}" for s in scale.ravel()]
     ([[127, -50], [0, 0]], ['0.01', '1.00'])
     """
-    scale = np.abs(weight).max(axis=axis, keepdims=True) / 127
+    scale = np.abs(weight).max(axis=axis, keepdims=True) / largest
     scale[scale == 0] = 1
     return np.rint(weight / scale).astype(np.int8), scale.astype(np.float32)
 

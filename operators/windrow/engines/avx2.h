@@ -1,13 +1,18 @@
 /* What `encoder.c` needs of AVX-512, for processors that have AVX2 alone: each vector is a pair of halves.
  *
- * Bytes are multiplied by vpmaddubsw, which adds two products in 16 bits. So that these never saturate, the signed side
- * is at most MOST = 63 (255 x 63 x 2 = 32130): weights, keys and values have seven bits.
+ * Bytes are multiplied by vpdpbusd where the processor has it for vectors of 256 bits (AVX-VNNI), else by vpmaddubsw,
+ * which adds two products in 16 bits. So that these never saturate, the signed side is at most MOST = 63 then (255 x 63
+ * x 2 = 32130): weights, keys and values have seven bits.
  */
 #include <immintrin.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#ifdef __AVXVNNI__
+#define MOST 127
+#else
 #define MOST 63
+#endif
 #define ABREAST 4 /* vectors of floats, or pairs of them, whose sums stay in registers together */
 #define PAIRS 2
 
@@ -19,13 +24,13 @@ typedef struct {
 } Ints;
 
 #define HALVES static inline __attribute__((always_inline))
-#define ONE(name, type, made, op) \
+#define ONE(name, type, made, op)                                                                                      \
     HALVES made name(type x) { return (made){op(x.a), op(x.b)}; }
-#define TWO(name, type, op) \
+#define TWO(name, type, op)                                                                                            \
     HALVES type name(type x, type y) { return (type){op(x.a, y.a), op(x.b, y.b)}; }
-#define THREE(name, op) \
+#define THREE(name, op)                                                                                                \
     HALVES Floats name(Floats x, Floats y, Floats z) { return (Floats){op(x.a, y.a, z.a), op(x.b, y.b, z.b)}; }
-#define ALL(name, type, value, op) \
+#define ALL(name, type, value, op)                                                                                     \
     HALVES type name(value x) { return (type){op(x), op(x)}; }
 
 ONE(to_floats, Ints, Floats, _mm256_cvtepi32_ps)
@@ -60,8 +65,10 @@ HALVES Ints load_ints(const void* x) {
 }
 HALVES void store_ints(void* x, Ints y) { _mm256_storeu_si256(x, y.a), _mm256_storeu_si256((__m256i*)x + 1, y.b); }
 
-HALVES Floats magnitude(Floats x) { return and_floats(x, (Floats){_mm256_castsi256_ps(_mm256_set1_epi32(INT32_MAX)),
-                                                                  _mm256_castsi256_ps(_mm256_set1_epi32(INT32_MAX))}); }
+HALVES Floats magnitude(Floats x) {
+    return and_floats(x, (Floats){_mm256_castsi256_ps(_mm256_set1_epi32(INT32_MAX)),
+                                  _mm256_castsi256_ps(_mm256_set1_epi32(INT32_MAX))});
+}
 HALVES Floats low_pairs(Floats x, Floats y) {
     return (Floats){_mm256_castpd_ps(_mm256_unpacklo_pd(_mm256_castps_pd(x.a), _mm256_castps_pd(y.a))),
                     _mm256_castpd_ps(_mm256_unpacklo_pd(_mm256_castps_pd(x.b), _mm256_castps_pd(y.b)))};
@@ -81,12 +88,12 @@ HALVES Ints swap_ints(Ints x, int order) {
     return (Ints){_mm256_permute2x128_si256(x.a, x.a, 1), _mm256_permute2x128_si256(x.b, x.b, 1)};
 }
 
-#define FOLD(name, op)                                                                \
-    HALVES float name(Floats x) {                                                             \
-        const __m256 half = _mm256_##op##_ps(x.a, x.b);                                       \
-        __m128 y = _mm_##op##_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1)); \
-        y = _mm_##op##_ps(y, _mm_movehl_ps(y, y));                                            \
-        return _mm_cvtss_f32(_mm_##op##_ss(y, _mm_movehdup_ps(y)));                           \
+#define FOLD(name, op)                                                                                                 \
+    HALVES float name(Floats x) {                                                                                      \
+        const __m256 half = _mm256_##op##_ps(x.a, x.b);                                                                \
+        __m128 y = _mm_##op##_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));                        \
+        y = _mm_##op##_ps(y, _mm_movehl_ps(y, y));                                                                     \
+        return _mm_cvtss_f32(_mm_##op##_ss(y, _mm_movehdup_ps(y)));                                                    \
     }
 FOLD(sum_of, add)
 FOLD(most_of, max)
@@ -127,7 +134,11 @@ HALVES Floats dither_of(const uint16_t* parts) {
 
 /* Onto each sum four products of an unsigned byte and one of at most MOST. */
 HALVES __m256i dots_of_half(__m256i sum, __m256i x, __m256i w) {
+#ifdef __AVXVNNI__
+    return _mm256_dpbusd_avx_epi32(sum, x, w);
+#else
     return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(x, w), _mm256_set1_epi16(1)));
+#endif
 }
 HALVES Ints dots_of(Ints sum, Ints x, Ints w) {
     return (Ints){dots_of_half(sum.a, x.a, w.a), dots_of_half(sum.b, x.b, w.b)};
@@ -184,7 +195,7 @@ HALVES void dots_of_rows(int rows, const uint8_t* x, ptrdiff_t stride, const int
 #define _mm512_castps512_ps128(x) _mm256_castps256_ps128((x).a)
 #define _mm512_castps_pd(x) x
 #define _mm512_castsi512_si128(x) _mm256_castsi256_si128((x).a)
-#define _mm512_cmp_ps_mask(x, y, how) \
+#define _mm512_cmp_ps_mask(x, y, how)                                                                                  \
     (Floats) { _mm256_cmp_ps((x).a, (y).a, how), _mm256_cmp_ps((x).b, (y).b, how) }
 #define _mm512_cvtepi32_ps to_floats
 #define _mm512_cvtps_epi32 to_ints
@@ -205,7 +216,7 @@ HALVES void dots_of_rows(int rows, const uint8_t* x, ptrdiff_t stride, const int
 #define _mm512_packs_epi16 narrow_16
 #define _mm512_packs_epi32 narrow_32
 #define _mm512_packus_epi16 narrow_16_unsigned
-#define _mm512_permute_ps(x, order) \
+#define _mm512_permute_ps(x, order)                                                                                    \
     (Floats) { _mm256_permute_ps((x).a, order), _mm256_permute_ps((x).b, order) }
 #define _mm512_reduce_add_epi32 sum_of_ints
 #define _mm512_reduce_add_ps sum_of
@@ -216,13 +227,13 @@ HALVES void dots_of_rows(int rows, const uint8_t* x, ptrdiff_t stride, const int
 #define _mm512_set1_epi32 all_ints
 #define _mm512_set1_epi8 all_bytes
 #define _mm512_set1_ps all_floats
-#define _mm512_setr_epi32(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p) \
+#define _mm512_setr_epi32(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p)                                              \
     (Ints) { _mm256_setr_epi32(a, b, c, d, e, f, g, h), _mm256_setr_epi32(i, j, k, l, m, n, o, p) }
 #define _mm512_setzero_ps() all_floats(0)
 #define _mm512_setzero_si512() all_ints(0)
 #define _mm512_shuffle_f32x4(x, same, order) swap_floats(x, order)
 #define _mm512_shuffle_i32x4(x, same, order) swap_ints(x, order)
-#define _mm512_slli_epi32(x, bits) \
+#define _mm512_slli_epi32(x, bits)                                                                                     \
     (Ints) { _mm256_slli_epi32((x).a, bits), _mm256_slli_epi32((x).b, bits) }
 #define _mm512_storeu_ps store_floats
 #define _mm512_storeu_si512 store_ints

@@ -1,4 +1,5 @@
-/* Post-norm Transformer encoders (BERT and its like) in eight-bit products, on processors with AVX-512 VNNI.
+/* Post-norm Transformer encoders (BERT and its like) in eight-bit products, in the intrinsics of AVX-512 VNNI; with
+ * VECTOR_BITS at 256 for processors that have AVX2 alone, to which `avx2.h` gives what these intrinsics do.
  *
  * Rows lie one after another, without padding. One call runs on one core; callers run one call a core. States
  * between layers, normalisation and softmax are fp32. What is multiplied is rounded as it comes: the weights by
@@ -378,8 +379,7 @@ INLINE __m512i powers_of_two(__m512i x, const uint16_t* dither) {
 INLINE __m512i shares_of(const float* scores, __m512 by, __m512 from) {
     __m512i x[4];
 #pragma GCC unroll 4
-    for (int i = 0; i < 4; i++)
-        x[i] = _mm512_cvtps_epi32(_mm512_fnmadd_ps(_mm512_loadu_ps(scores + 16 * i), by, from));
+    for (int i = 0; i < 4; i++) x[i] = _mm512_cvtps_epi32(_mm512_fnmadd_ps(_mm512_loadu_ps(scores + 16 * i), by, from));
     return _mm512_packus_epi16(powers_of_two(_mm512_packs_epi32(x[0], x[1]), DITHER),
                                powers_of_two(_mm512_packs_epi32(x[2], x[3]), DITHER + 32));
 }

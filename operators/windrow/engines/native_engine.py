@@ -1,4 +1,4 @@
-"""Encoders in int8 by kernels of our own, on processors with AVX-512 VNNI: packed rows, one call a core and batch."""
+"""Encoders in int8 by kernels of our own, on x86 processors: packed rows, one call a core and micro-batch."""
 
 from __future__ import annotations
 

@@ -67,6 +67,13 @@ VARIANTS = (
         ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vnni", "-mfma"),
         127,
     ),
+    Variant(
+        "avxvnni",
+        ("avx2", "fma", "avx_vnni"),
+        "avx512f",
+        ("-mavx2", "-mfma", "-mavxvnni", "-DVECTOR_BITS=256"),
+        127,
+    ),
     Variant("avx2", ("avx2", "fma"), "avx512f", ("-mavx2", "-mfma", "-DVECTOR_BITS=256"), 63),
 )
 """The best first. AVX-512 without VNNI multiplies fp32 as fast as AVX2 multiplies bytes."""

@@ -208,6 +208,15 @@ def test_an_export_that_was_cut_short_is_made_anew(models, home):
 
 
 @runs_here
+def test_weights_that_are_not_what_was_written_are_named(models, home):
+    open_engine(plan_for(), models("bert"))
+    (file,) = home.rglob("encoder.safetensors")
+    file.write_bytes(b"\xff" * file.stat().st_size)
+    with pytest.raises(ExportError, match=r"encoder.safetensors' cannot be read: .*\n.*remove the folder"):
+        open_engine(plan_for(), models("bert"))
+
+
+@runs_here
 def test_a_disk_that_is_full_is_told(models, home, monkeypatch):
     def full(*_):
         raise SafetensorError("Error while serializing: No space left on device")

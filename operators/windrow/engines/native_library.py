@@ -50,6 +50,8 @@ class Variant:
         unneeded: A flag of processors for which it is not worth its while.
         options: Of the compiler.
         largest: The largest weight in its steps: what the processor multiplies without overflow.
+        caution: A label is looked up whose lead is less than so many times what rounding moves leads by. With seven
+            bits, once left 0.11 % of 7,079 sentences with another label than fp32's, twice 0.01 %, for 3 % of the rows.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Variant:
     unneeded: str
     options: tuple[str, ...]
     largest: int
+    caution: float = 1
 
 
 VARIANTS = (
@@ -74,7 +77,7 @@ VARIANTS = (
         ("-mavx2", "-mfma", "-mavxvnni", "-DVECTOR_BITS=256"),
         127,
     ),
-    Variant("avx2", ("avx2", "fma"), "avx512f", ("-mavx2", "-mfma", "-DVECTOR_BITS=256"), 63),
+    Variant("avx2", ("avx2", "fma"), "avx512f", ("-mavx2", "-mfma", "-DVECTOR_BITS=256"), 63, caution=2),
 )
 """The best first. AVX-512 without VNNI multiplies fp32 as fast as AVX2 multiplies bytes."""
 

@@ -14,7 +14,7 @@ from conftest import WORDS
 from windrow.engines import EnginePlan, native_library
 from windrow.engines.device import cpu_flags
 
-__all__ = ["DISTILBERT", "FIELDS", "HERE", "SIZES", "TEXTS", "forget", "plan_for", "runs_here", "using"]
+__all__ = ["DISTILBERT", "FIELDS", "HERE", "LACK", "SIZES", "TEXTS", "forget", "plan_for", "runs_here", "using"]
 
 SIZES = {"hidden_size": 192, "num_attention_heads": 6, "intermediate_size": 512, "initializer_range": 0.1}
 DISTILBERT = {"dim": 192, "n_heads": 6, "hidden_dim": 512, "initializer_range": 0.1}

@@ -14,7 +14,7 @@ from windrow.engines.packing import pack
 from windrow.models.pictures import Pixels
 from windrow.models.windows import Windows
 
-__all__ = ["NOT_FINITE", "encoded", "padded", "tagged"]
+__all__ = ["NOT_FINITE", "encoded", "padded", "tagged", "to_unit_length"]
 
 NOT_FINITE = ("not_finite", "the model's outputs are not finite numbers")
 
@@ -38,6 +38,15 @@ def padded(
     if ids.max() >= vocabulary:
         raise IndexError(f"token {ids.max()} is not in the model's vocabulary of {vocabulary}")
     return ids, inside
+
+
+def to_unit_length(vectors: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """Return vectors of length one, shape ``(rows, size)``; one of zeros stays.
+
+    >>> to_unit_length(np.array([[3, 4], [0, 0]], dtype=np.float32)).round(1).astype(str).tolist()
+    [['0.6', '0.8'], ['0.0', '0.0']]
+    """
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), dtype=np.float32)
 
 
 def encoded(

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from windrow.engines.base import Decoding, EnginePlan, Outputs
 from windrow.engines.device import granted_cores
-from windrow.engines.encoding import encoded, padded, tagged
+from windrow.engines.encoding import encoded, padded, tagged, to_unit_length
 from windrow.engines.exports import Format, exported
 from windrow.engines.packing import CACHED_TOKENS, pack, shared_budget, stepped
 from windrow.errors import JobError
@@ -86,8 +86,7 @@ class ExportedEngine:
 
         def fetch(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
             vectors = np.split(values, len(POOLINGS), axis=1)[place]
-            norms = np.linalg.norm(vectors, axis=1, keepdims=True) if unit else 1.0
-            return np.asarray(vectors / np.maximum(norms, 1e-12), dtype=np.float32)
+            return to_unit_length(vectors) if unit else vectors
 
         return self._gathered(windows, fetch)
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from windrow.engines.native_fit import FAIRSEQ
+
 __all__ = ["FAMILIES", "Family", "first_tokens", "row_sums"]
 
 
@@ -78,11 +80,9 @@ _ROTARY = {"full_attention": None, "sliding_attention": None}
 
 FAMILIES = {
     "bert": Family(_bert),
-    "camembert": _FAIRSEQ,
     "distilbert": Family(_distilbert),
     "electra": Family(_roberta),
     "modernbert": Family(_modernbert, looks_up_positions=False, mask=_ROTARY),
-    "roberta": _FAIRSEQ,
-    "xlm-roberta": _FAIRSEQ,
+    **dict.fromkeys(FAIRSEQ, _FAIRSEQ),
 }
 """By ``model_type``; a family that is not here is padded."""

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from windrow.engines.encoding import to_unit_length
 from windrow.engines.native_fit import FAIRSEQ, PANEL
 from windrow.engines.native_library import library
 from windrow.engines.packing import places_in_rows
 from windrow.engines.probing import probe_windows
 from windrow.models.windows import Windows
 
-__all__ = ["Arrays", "NativeEncoder", "PackedRows", "native_probes"]
+__all__ = ["Arrays", "NativeEncoder", "NativeRows", "native_probes"]
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 """What `windrow.engines.native_weights` makes of a checkpoint, by name."""
@@ -62,7 +63,7 @@ class _Encoder(ctypes.Structure):
 
 
 @dataclass(frozen=True, slots=True)
-class PackedRows:
+class NativeRows:
     """One micro-batch, its rows one after another.
 
     Attributes:
@@ -110,7 +111,7 @@ class NativeEncoder:
         self.encoder = self._encoder(arrays)
         self._idle: SimpleQueue[npt.NDArray[np.uint8]] = SimpleQueue()
 
-    def packed(self, windows: Windows, rows: list[int]) -> PackedRows:
+    def packed(self, windows: Windows, rows: list[int]) -> NativeRows:
         """Put the windows `rows` one after another; tokens of second sentences have places of their own.
 
         Raises:
@@ -128,9 +129,9 @@ class NativeEncoder:
         if windows.types is not None:
             kinds = np.concatenate([windows.types[windows.offsets[row] : windows.offsets[row + 1]] for row in rows])
             places = places + kinds.astype(np.int64) * self.positions
-        return PackedRows(ids, np.ascontiguousarray(places, dtype=np.int64), bounds.astype(np.int32), longest)
+        return NativeRows(ids, np.ascontiguousarray(places, dtype=np.int64), bounds.astype(np.int32), longest)
 
-    def states(self, rows: PackedRows) -> Floats:
+    def states(self, rows: NativeRows) -> Floats:
         """Return the encoder's states, float32, shape ``(tokens, size)``; with `first_only` ``(rows, size)``."""
         tokens, count = len(rows.ids), len(rows.bounds) - 1
         made = np.empty((tokens, self.size), dtype=np.float32)
@@ -162,8 +163,7 @@ class NativeEncoder:
             vectors = np.maximum.reduceat(states, starts, axis=0)
         else:
             vectors = states[starts if pooling == "cls" else bounds[1:] - 1]
-        norms = np.linalg.norm(vectors, axis=1, keepdims=True) if unit else 1.0
-        return np.asarray(vectors / np.maximum(norms, 1e-12), dtype=np.float32)
+        return to_unit_length(vectors) if unit else np.asarray(vectors, dtype=np.float32)
 
     def probed(self) -> Floats:
         """Return what the encoder makes of `native_probes`: vectors, logits, or logits of all tokens."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cached_property
@@ -15,6 +14,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from windrow.engines import open_engine
 from windrow.engines.base import Decoding, Engine, EnginePlan, Outputs
 from windrow.engines.device import granted_cores
 from windrow.engines.encoding import encoded, tagged
@@ -31,7 +31,6 @@ from windrow.models.windows import Windows
 
 __all__ = ["NativeEngine"]
 
-log = logging.getLogger("windrow")
 _HEADS = {"classify", "pairs", "tag", "embed"}
 _FIX = "set `engine: torch`, or leave engine out."
 _TOKENS = 1024
@@ -52,6 +51,7 @@ class NativeEngine:
 
     Attributes:
         doubt: A smaller lead, in logits, is looked up in fp32; 0 for none.
+        looks_up_in: The engine that does it, if any.
 
     Raises:
         JobError: The device, the head or the precision is not one that this engine runs.
@@ -68,17 +68,16 @@ class NativeEngine:
         if why := unfit(model.config):
             raise ExportError(f"Engine 'native' cannot run model {model.name!r}: {why}.", "leave engine out.")
         library()
-        kind = variant()
-        self.plan, self.resolved, self.form = plan, model, native_format()
-        arrays = _read(exported(plan, model, self.form).file)
+        form = native_format()
+        self.plan, self.resolved = plan, model
+        arrays = _read(exported(plan, model, form).file)
         self.encoder = NativeEncoder(arrays, str(model.config["model_type"]), plan.head in {"classify", "pairs"})
         self.workers, self.token_budget = granted_cores(), plan.token_budget or _TOKENS
         found, told = self.encoder.probed(), arrays["answers"]
         if not near(found, told):
-            raise far_off(model, self.form)
-        self.doubt = kind.caution * _moved_leads(found, told) if kind and arrays["chooses_one"] else 0.0
-        if self.doubt:
-            self._prepare()
+            raise far_off(model, form)
+        self.doubt = variant().caution * _moved_leads(found, told) if arrays["chooses_one"] else 0.0
+        self.looks_up_in = self._exact_engine() if self.doubt else ""
 
     def classify(self, windows: Windows | Pixels) -> Outputs:
         """Return logits, float32, shape ``(windows, labels)``; those of labels nearly tied are fp32's own.
@@ -132,28 +131,26 @@ class NativeEngine:
 
     @cached_property
     def precise(self) -> Engine:
-        """The same model in fp32, opened when a label is first looked up: in OpenVINO, else in PyTorch."""
-        plan = replace(self.plan, precision="fp32", token_budget=None)
-        if find_spec("openvino"):
-            from windrow.engines.openvino_engine import OpenVinoEngine
+        """The same model in fp32, opened when a label is first looked up."""
+        plan = replace(self.plan, engine=self.looks_up_in, precision="fp32", token_budget=None)
+        return open_engine(plan, self.resolved)
 
-            try:
-                return OpenVinoEngine(replace(plan, engine="openvino"), self.resolved)
-            except ExportError as error:
-                log.debug("Labels nearly tied are looked up in PyTorch: %s", error.problem)
-        from windrow.engines.torch_engine import TorchEngine
+    def _exact_engine(self) -> str:
+        """Export the model in fp32 as well, once, so that looking up a label imports no PyTorch; else PyTorch does it.
 
-        return TorchEngine(replace(plan, engine="torch"), self.resolved)
+        Returns:
+            The engine.
+        """
+        if not find_spec("openvino"):
+            return "torch"
+        from windrow.engines.openvino_export import openvino_format
 
-    def _prepare(self) -> None:
-        """Export the model in fp32 as well, once, so that looking up a label will import no PyTorch."""
-        if find_spec("openvino"):
-            from windrow.engines.openvino_export import openvino_format
-
-            try:
-                exported(replace(self.plan, precision="fp32"), self.resolved, openvino_format())
-            except ExportError as error:
-                log.debug("Labels nearly tied are looked up in PyTorch: %s", error.problem)
+        try:
+            exported(replace(self.plan, precision="fp32"), self.resolved, openvino_format())
+        except ExportError as error:
+            self.plan.note("labels nearly tied in openvino", "these in torch", error.problem)
+            return "torch"
+        return "openvino"
 
     def _gathered(
         self,

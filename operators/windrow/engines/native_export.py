@@ -21,18 +21,16 @@ _VERSION = 1
 
 def native_format() -> Format:
     """Return how our kernels keep a model; being in int8, it is held against PyTorch when it is opened."""
-    kind = variant()
     digest = hashlib.sha256(b"".join(source.read_bytes() for source in SOURCES)).hexdigest()[:16]
-    version = f"{_VERSION}-{kind.name if kind else ''}-{digest}"
+    version = f"{_VERSION}-{variant().name}-{digest}"
     return Format("Windrow's kernels", "native", version, _FILE, _write, None)
 
 
 def _write(encoder: Any, example: tuple[Any, Any], folder: Path) -> None:  # noqa: ARG001 (made-up rows of its own)
     from windrow.engines.native_weights import rounded_model
 
-    kind = variant()
     try:
-        save_file(rounded_model(encoder.model, encoder.head, kind.largest if kind else 127), folder / _FILE)
+        save_file(rounded_model(encoder.model, encoder.head, variant().largest), folder / _FILE)
     except SafetensorError as error:
         raise OSError(str(error)) from None  # nothing else is wrong with arrays of our own
     (folder / _FILE).chmod(folder.stat().st_mode & 0o666)  # safetensors writes files for their owner alone

@@ -40,6 +40,9 @@ class Lack:
     fix: str
 
 
+_PROCESSORS = Lack("its kernels are for x86-64 processors with AVX2 or AVX-512 VNNI, on Linux", "leave engine out")
+
+
 @dataclass(frozen=True, slots=True)
 class Variant:
     """The kernels for one kind of processor.
@@ -83,19 +86,26 @@ VARIANTS = (
 
 
 @cache
-def variant() -> Variant | None:
-    """Return the best kernels that this processor runs, if any."""
-    flags = cpu_flags()
-    if platform.system() != "Linux" or platform.machine() != "x86_64":
-        return None
-    return next((one for one in VARIANTS if {*one.needed} <= flags and one.unneeded not in flags), None)
+def variant() -> Variant:
+    """Return the best kernels that this processor runs.
+
+    Raises:
+        ExportError: It runs none.
+    """
+    flags = cpu_flags() if platform.system() == "Linux" and platform.machine() == "x86_64" else frozenset()
+    for kind in VARIANTS:
+        if {*kind.needed} <= flags and kind.unneeded not in flags:
+            return kind
+    raise ExportError(f"Engine 'native' cannot run here: {_PROCESSORS.reason}.", f"{_PROCESSORS.fix}.")
 
 
 @cache
 def lacking() -> Lack | None:
     """Return why this machine cannot run the engine and what to do; None if it can."""
-    if not (found := variant()):
-        return Lack("its kernels are for x86-64 processors with AVX2 or AVX-512 VNNI, on Linux", "leave engine out")
+    try:
+        found = variant()
+    except ExportError:
+        return _PROCESSORS
     if not any(file.exists() for file in _places(found)) and not _compiler():
         return Lack("no C compiler is here to make its kernels", _FIX)
     return None
@@ -106,10 +116,9 @@ def library() -> ctypes.CDLL:
     """Return the kernels, made now if they are not yet: a matter of some seconds, once.
 
     Raises:
-        ExportError: They cannot be compiled, kept or loaded.
+        ExportError: They do not run on this processor, or cannot be compiled, kept or loaded.
     """
-    if not (found := variant()):
-        raise ExportError("The kernels of engine 'native' do not run on this processor.", "leave engine out.")
+    found = variant()
     file = next((place for place in _places(found) if place.exists()), None) or build(found, _places(found)[-1])
     try:
         loaded = ctypes.CDLL(str(file))

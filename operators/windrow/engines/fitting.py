@@ -118,7 +118,7 @@ def _installed(
     if head in _NATIVE and is_installed("native") and _runs(config):
         is_best = precision == "int8" and not has_tiles()
         is_worth = texts >= NATIVE_ABOVE_TEXTS or "openvino" not in names or (is_best and is_ready("native"))
-        names.insert(0 if is_best and is_worth else len(names), "native")
+        names.insert(0 if is_best and is_worth else 1, "native")  # second, else a pilot has no time left for it
     if head == "generate" and is_installed("ctranslate2"):
         names.insert(0 if texts >= CTRANSLATE2_ABOVE_TEXTS and precision in {"fp32", "int8"} else 1, "ctranslate2")
     return names

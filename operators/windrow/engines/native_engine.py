@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -51,7 +50,7 @@ class NativeEngine:
 
     Attributes:
         doubt: A smaller lead, in logits, is looked up in fp32; 0 for none.
-        looks_up_in: The engine that does it, if any.
+        precise: The same model in fp32, which does that: in OpenVINO, else in PyTorch.
 
     Raises:
         JobError: The device, the head or the precision is not one that this engine runs.
@@ -69,7 +68,7 @@ class NativeEngine:
             raise ExportError(f"Engine 'native' cannot run model {model.name!r}: {why}.", "leave engine out.")
         library()
         form = native_format()
-        self.plan, self.resolved = plan, model
+        self.plan = plan
         arrays = _read(exported(plan, model, form).file)
         self.encoder = NativeEncoder(arrays, str(model.config["model_type"]), plan.head in {"classify", "pairs"})
         self.workers, self.token_budget = granted_cores(), plan.token_budget or _TOKENS
@@ -77,7 +76,7 @@ class NativeEngine:
         if not near(found, told):
             raise far_off(model, form)
         self.doubt = variant().caution * _moved_leads(found, told) if arrays["chooses_one"] else 0.0
-        self.looks_up_in = self._exact_engine() if self.doubt else ""
+        self.precise = self._exact_engine(model) if self.doubt else None
 
     def classify(self, windows: Windows | Pixels) -> Outputs:
         """Return logits, float32, shape ``(windows, labels)``; those of labels nearly tied are fp32's own.
@@ -91,7 +90,7 @@ class NativeEngine:
             return self.encoder.states(self.encoder.packed(windows, rows))
 
         outputs = self._gathered(windows, forward, self.encoder.logits)
-        if self.doubt and len(outputs.values):
+        if self.precise and len(outputs.values):
             second, first = np.sort(outputs.values, axis=1)[:, -2:].T
             doubtful = np.setdiff1d(np.flatnonzero(first - second < self.doubt), list(outputs.failed))
             if len(doubtful):
@@ -124,33 +123,19 @@ class NativeEngine:
 
     def close(self) -> None:
         """Release the model."""
-        if "precise" in vars(self):
+        if self.precise:
             self.precise.close()
-            del self.precise
-        del self.encoder
+        del self.encoder, self.precise
 
-    @cached_property
-    def precise(self) -> Engine:
-        """The same model in fp32, opened when a label is first looked up."""
-        plan = replace(self.plan, engine=self.looks_up_in, precision="fp32", token_budget=None)
-        return open_engine(plan, self.resolved)
-
-    def _exact_engine(self) -> str:
-        """Export the model in fp32 as well, once, so that looking up a label imports no PyTorch; else PyTorch does it.
-
-        Returns:
-            The engine.
-        """
-        if not find_spec("openvino"):
-            return "torch"
-        from windrow.engines.openvino_export import openvino_format
-
-        try:
-            exported(replace(self.plan, precision="fp32"), self.resolved, openvino_format())
-        except ExportError as error:
-            self.plan.note("labels nearly tied in openvino", "these in torch", error.problem)
-            return "torch"
-        return "openvino"
+    def _exact_engine(self, model: ResolvedModel) -> Engine:
+        """Open the model in fp32, in an engine that imports no PyTorch where that can be had."""
+        plan = replace(self.plan, precision="fp32", token_budget=None)
+        if find_spec("openvino"):
+            try:
+                return open_engine(replace(plan, engine="openvino"), model)
+            except ExportError as error:
+                self.plan.note("labels nearly tied in openvino", "these in torch", error.problem)
+        return open_engine(replace(plan, engine="torch"), model)
 
     def _gathered(
         self,

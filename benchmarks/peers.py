@@ -26,7 +26,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
 import secrets
 import statistics
 import subprocess
@@ -43,7 +42,7 @@ from pyarrow import parquet
 
 from benchmarks.contenders import job_for, labels_of
 from benchmarks.machine import machine
-from benchmarks.pipeline import ALL, RESULTS, SETS, sentences_of_reviews, texts_of
+from benchmarks.pipeline import ALL, RESULTS, SETS, SHORTER, some_sentences, texts_of
 from windrow.engines import EnginePlan, candidates, is_ready
 from windrow.engines.device import choose_precision, granted_cores
 from windrow.models import resolve
@@ -202,9 +201,8 @@ def main() -> None:
     import ray
 
     cluster = ray.init(num_cpus=2 * granted_cores(), include_dashboard=False, log_to_driver=False)
-    sentences = sentences_of_reviews()
     sets = {
-        "sentences": random.Random(0).sample(sentences, min(4 * options.rows, len(sentences))),
+        "sentences": some_sentences(SHORTER * options.rows),
         "whole reviews": texts_of(SETS["whole reviews"], options.rows),
         "long documents": long_documents(options.rows // 5),
     }

@@ -118,9 +118,9 @@ def test_plan_takes_fewer_texts_of_a_partition_with_long_ones(job_fields, home, 
     parquet.write_table(rows, tmp_path / "long.parquet")
     taken = []
 
-    def spied(task, engine, tokens, texts, limit_s):
+    def spied(task, engine, tokens, texts, limit):
         taken.append(sum(len(text) for text in texts))
-        return timed(task, engine, tokens, texts, limit_s)
+        return timed(task, engine, tokens, texts, limit)
 
     monkeypatch.setattr(rehearsal, "timed", spied)
     monkeypatch.setattr(rehearsal, "_BYTES", 20_000)

@@ -61,7 +61,7 @@ def test_every_candidate_is_measured_and_the_receipt_and_ledger_hold_the_table(f
 def test_the_fastest_that_agrees_is_taken(fields, monkeypatch):
     speeds = {("torch", "bf16"): 9.0, ("openvino", "bf16"): 20.0, ("openvino", "int8"): 21.0, ("openvino", "fp32"): 5.0}
 
-    def pretend(self, candidate, token_budget):
+    def pretend(self, candidate, token_budget, waiting):
         self.expected = pa.table({})
         speed = speeds.get((candidate.engine, candidate.precision), 1.0)
         return trials.Trial(candidate.engine, candidate.precision, token_budget, 100, speed, speed, 1.0, 0.0)

@@ -129,8 +129,9 @@ def _measured(pilot: Pilot, options: list[Candidate], is_open: bool) -> Choice:
     best = max(fit, key=lambda trial: trial.tokens_per_s / (_EARNED if trial.precision == "int8" else 1))
     slowest = min(fit, key=lambda trial: trial.tokens_per_s)
     if pilot.task.head in _BUDGETED and pilot.device == "cpu":
-        for budget in _BUDGETS:
-            other = pilot.attempt(best.candidate, budget) if pilot.has_time() else None
+        for place, budget in enumerate(_BUDGETS):
+            waiting = len(_BUDGETS) - place
+            other = pilot.attempt(best.candidate, budget, waiting) if pilot.has_time() else None
             if other and not other.refused and other.tokens_per_s > _BETTER * best.tokens_per_s:
                 best = other
     return Choice(

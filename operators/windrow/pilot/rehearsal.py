@@ -13,7 +13,7 @@ from windrow.job import Job
 from windrow.manifest import Manifest
 from windrow.models import resolve
 from windrow.models.reader import open_reader
-from windrow.pilot.timing import Timing, timed
+from windrow.pilot.timing import Limit, Timing, timed
 from windrow.store import Store
 from windrow.tasks import build_task
 
@@ -41,7 +41,7 @@ def measured(job: Job, manifest: Manifest, store: Store) -> tuple[Timing, int, f
     engine = open_on(lane_devices(manifest.device), manifest.engine_plan(task, tokens), model, job.engine)
     opened_s = time.monotonic() - began
     try:
-        timing, _ = timed(task, engine, tokens, sample, REHEARSAL_S)
+        timing, _ = timed(task, engine, tokens, sample, Limit(REHEARSAL_S))
         timing = timing.shared(calls_at_once(engine))  # the sample keeps one device busy, a run all of them
     finally:
         engine.close()

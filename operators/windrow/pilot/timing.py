@@ -14,12 +14,40 @@ from windrow.engines import Engine
 from windrow.models.tokens import Tokens
 from windrow.tasks import Scored, Task
 
-__all__ = ["Timing", "timed"]
+__all__ = ["Limit", "Timing", "timed"]
 
 FIRST_CHUNK, LARGEST_CHUNK, LONG_CHUNK_S = 4, 2048, 1.0
 """Texts; each chunk is twice the one before until one takes so many seconds: slow models are not asked for too much
 at once, fast ones are timed on chunks that fill their micro-batches as a shard does."""
+SLOW_AFTER_S = 1.0
 _WARMED = {"classify", "embed", "tag"}
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """When a timing ends before its texts do.
+
+    Attributes:
+        seconds: No chunk is begun after so many, unless there are fewer than `least_texts`.
+        least_texts: Scored beyond `seconds`, but no chunk is begun after `most_s`.
+        tokens_per_s: An engine that reads fewer is given up after `SLOW_AFTER_S`, however few texts it has scored.
+        first_chunk: Texts.
+    """
+
+    seconds: float = float("inf")
+    least_texts: int = 0
+    most_s: float = float("inf")
+    tokens_per_s: float = 0.0
+    first_chunk: int = FIRST_CHUNK
+
+    def is_over(self, passed_s: float, texts: int, tokens_per_s: float) -> bool:
+        """Tell whether no further chunk is to be begun."""
+        if passed_s > SLOW_AFTER_S and tokens_per_s < self.tokens_per_s:
+            return True
+        return passed_s > (self.seconds if texts >= self.least_texts else max(self.seconds, self.most_s))
+
+
+NO_LIMIT = Limit()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,28 +93,29 @@ class Timing:
 
 
 def timed(
-    task: Task, engine: Engine, tokens: Tokens, texts: Sequence[str], limit_s: float = float("inf")
+    task: Task, engine: Engine, tokens: Tokens, texts: Sequence[str], limit: Limit = NO_LIMIT
 ) -> tuple[Timing, pa.Table]:
-    """Score texts in chunks until they or the time are used up.
+    """Score texts in chunks until they are used up or a limit is met.
 
     Encoders score each chunk twice and the second time counts: some engines compile each shape when they first meet
     it, which a long job does early.
 
     Args:
         texts: At least one.
-        limit_s: No chunk is begun after so many seconds.
 
     Returns:
         The timing, and the task's columns of the texts scored, null where one failed.
     """
-    began, size, done = time.monotonic(), FIRST_CHUNK, 0
+    began, size, done = time.monotonic(), limit.first_chunk, 0
     warms = task.head in _WARMED
     chunks: list[tuple[int, int, float]] = []
     parts: list[pa.Table] = []
     while done < len(texts):
         since = time.monotonic()
-        if chunks and since - began > limit_s:
+        if chunks and limit.is_over(since - began, done, _timing(chunks).tokens_per_s):
             break
+        if since - began > limit.seconds:
+            size = min(size, limit.least_texts - done)
         part = list(texts[done : done + size])
         if warms:
             task.score(task.prepare(part, tokens), engine, tokens)
@@ -97,10 +126,13 @@ def timed(
         done += len(part)
         if chunks[-1][2] < LONG_CHUNK_S:
             size = min(2 * size, LARGEST_CHUNK)
-    read = sum(tokens for _, tokens, _ in chunks)
+    return _timing(chunks), pa.concat_tables(parts)
+
+
+def _timing(chunks: Sequence[tuple[int, int, float]]) -> Timing:
     most = max(count for count, _, _ in chunks)
     large = tuple(chunk for chunk in chunks[1:] if 2 * chunk[0] >= most)
-    return Timing(done, read, large or (chunks[-1],)), pa.concat_tables(parts)
+    return Timing(sum(texts for texts, _, _ in chunks), sum(tokens for _, tokens, _ in chunks), large or (chunks[-1],))
 
 
 def _columns(scored: Scored, task: Task, texts: int) -> pa.Table:

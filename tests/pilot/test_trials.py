@@ -16,7 +16,7 @@ from windrow.tasks import Scored
 
 TOKENS = 100
 """Of each text."""
-KINDS = [("openvino", "fp32"), ("openvino", "int8"), ("native", "int8"), ("torch", "fp32"), ("onnxruntime", "int8")]
+KINDS = [("openvino", "fp32"), ("native", "int8"), ("openvino", "int8"), ("torch", "fp32"), ("onnxruntime", "int8")]
 
 
 class Clock:
@@ -76,15 +76,15 @@ def tried(clock, monkeypatch):
 
 
 def test_int8_is_compared_over_enough_texts_where_a_text_takes_long(tried):
-    found, _ = tried(dict(zip(KINDS, [2_800, 3_000, 5_200, 1_400, 2_000], strict=True)), times=2)
+    found, _ = tried(dict(zip(KINDS, [2_800, 5_200, 3_000, 1_400, 2_000], strict=True)), times=2)
     for kind in (("openvino", "fp32"), ("native", "int8")):
         assert found[kind].texts >= trials.LEAST_COMPARED
         assert not found[kind].refused
 
 
-def test_kernels_of_our_own_are_tried_before_the_slower_others(tried):
-    found, _ = tried(dict(zip(KINDS, [12_000, 11_000, 18_000, 6_000, 13_000], strict=True)))
-    assert list(found)[:2] == [("openvino", "fp32"), ("native", "int8")]
+def test_candidates_are_tried_in_their_order(tried):
+    found, _ = tried(dict(zip(KINDS, [12_000, 18_000, 11_000, 6_000, 13_000], strict=True)))
+    assert list(found) == KINDS
 
 
 @pytest.mark.parametrize("times", [1, 100, 10_000])
@@ -97,7 +97,7 @@ def test_whatever_is_fastest_is_compared_over_enough_texts(tried, fastest, times
 
 
 def test_what_is_slow_is_given_up_and_int8_says_so(tried):
-    found, _ = tried(dict(zip(KINDS, [12_000, 1_500, 18_000, 2_000, 1_000], strict=True)))
+    found, _ = tried(dict(zip(KINDS, [12_000, 18_000, 1_500, 2_000, 1_000], strict=True)))
     assert found["torch", "fp32"].texts <= 64
     assert found["torch", "fp32"].refused == ""
     assert found["openvino", "int8"].refused.startswith("given up as slower after ")
@@ -110,7 +110,7 @@ def test_seconds_of_scoring_stay_near_the_pilots_own(tried):
 
 
 def test_a_long_job_compares_more_texts(tried):
-    rates = dict(zip(KINDS, [12_000, 11_000, 18_000, 6_000, 13_000], strict=True))
+    rates = dict(zip(KINDS, [12_000, 18_000, 11_000, 6_000, 13_000], strict=True))
     short, _ = tried(rates, times=1)
     long, _ = tried(rates, times=1000)
     assert long["native", "int8"].texts > 2 * short["native", "int8"].texts

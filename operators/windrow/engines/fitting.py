@@ -72,6 +72,8 @@ def candidates(
 ) -> list[Candidate]:
     """Return what fits the job, the rule's choice first; what comes after it has to prove itself by measurement.
 
+    Our kernels come second: a pilot tries them in this order, and soon gives up what is slower than one before.
+
     The rule depends on the texts of the partition, not on those left to score: so a killed run goes on as it began.
 
     Args:
@@ -93,7 +95,7 @@ def candidates(
         raise JobError(
             f"Engine {engine!r} does not run {head} in {precision} on {device}.", "leave engine or precision out."
         )
-    return found
+    return found[:1] + sorted(found[1:], key=lambda one: one.engine != "native")
 
 
 def is_installed(engine: str) -> bool:
@@ -118,7 +120,7 @@ def _installed(
     if head in _NATIVE and is_installed("native") and _runs(config):
         is_best = precision == "int8" and not has_tiles()
         is_worth = texts >= NATIVE_ABOVE_TEXTS or "openvino" not in names or (is_best and is_ready("native"))
-        names.insert(0 if is_best and is_worth else 1, "native")  # second, else a pilot has no time left for it
+        names.insert(0 if is_best and is_worth else len(names), "native")
     if head == "generate" and is_installed("ctranslate2"):
         names.insert(0 if texts >= CTRANSLATE2_ABOVE_TEXTS and precision in {"fp32", "int8"} else 1, "ctranslate2")
     return names

@@ -29,8 +29,6 @@ _LEAST_S = 1.0
 _CHUNK_S = 0.25
 _LOST = 0.7
 """A candidate below this share of the best one's speed gets no more time."""
-_LIKELY = ("native",)
-"""Engines to try before the others, since those that are slower are soon given up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +89,6 @@ class Pilot:
         if self.expected is None:
             raise self.failure
         waiting = [option for option in options if all(trial.candidate != option for trial in self.trials)]
-        waiting.sort(key=lambda option: option.engine not in _LIKELY)
         for place, option in enumerate(waiting):
             self.attempt(option, waiting=len(waiting) - place)
         return [trial for trial in self.trials if trial.candidate in options]
